@@ -1,0 +1,26 @@
+/* Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): counter-based, so any
+ * element can be drawn without the ones before it, in any order, on any device. */
+#ifndef HFB_BASE_RNG_H
+#define HFB_BASE_RNG_H
+
+#include <stdint.h>
+
+typedef struct hfb_philox {
+  uint32_t key[2];
+} hfb_philox;
+
+/* A stream named by a seed and a text (a parameter name, an op): equal arguments give equal streams. */
+hfb_philox hfb_philox_named(uint64_t seed, const char *name);
+
+/* The four words of one counter value. */
+void hfb_philox_block(hfb_philox stream, uint64_t counter, uint32_t out[4]);
+
+/* Element `index` of the stream. uniform: [0,1) with 24 bits; normal: Box-Muller, mean 0, deviation 1. */
+uint32_t hfb_philox_u32(hfb_philox stream, uint64_t index);
+float hfb_philox_uniform(hfb_philox stream, uint64_t index);
+double hfb_philox_normal(hfb_philox stream, uint64_t index);
+
+/* Uniform integer in [0, bound) without modulo bias beyond 2^-32; bound > 0. */
+int64_t hfb_philox_below(hfb_philox stream, uint64_t index, int64_t bound);
+
+#endif

@@ -1,0 +1,34 @@
+/* The one thread pool of the project: every parallel kernel of eager and native runs on it.
+ *
+ * hfb_pool_run hands out indices from a shared counter, so a core that is taken away by another process slows the
+ * others little. Which worker takes an index may vary; results must not depend on it. */
+#ifndef HFB_BASE_THREAD_H
+#define HFB_BASE_THREAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct hfb_pool hfb_pool;
+
+/* Called once for each index in [0,count). worker is in [0, hfb_pool_size). */
+typedef void (*hfb_task_fn)(void *context, int64_t index, int worker);
+
+/* threads includes the caller; 0 means one for each core this process may run on. */
+hfb_status hfb_pool_create(int threads, hfb_pool **out_pool) HFB_MUST_USE;
+void hfb_pool_destroy(hfb_pool *pool); /* NULL is allowed */
+int hfb_pool_size(const hfb_pool *pool); /* NULL pool: 1 */
+
+/* Runs all indices, the caller taking part, and returns when all are done. NULL pool: runs them in order. Not
+ * reentrant: a task must not call it. */
+void hfb_pool_run(hfb_pool *pool, int64_t count, hfb_task_fn task, void *context);
+
+/* Scratch memory of each worker, 64-byte aligned, kept between runs. Reserve before hfb_pool_run, get inside it.
+ * The pool must not be NULL. */
+hfb_status hfb_pool_reserve_scratch(hfb_pool *pool, size_t bytes_per_worker) HFB_MUST_USE;
+void *hfb_pool_scratch(hfb_pool *pool, int worker);
+size_t hfb_pool_scratch_bytes(const hfb_pool *pool); /* all workers together */
+void hfb_pool_release_scratch(hfb_pool *pool);
+
+#endif
