@@ -1,0 +1,95 @@
+/* Building graphs: one short function for each op, with sticky errors.
+ *
+ * A function returns NULL once anything failed, and takes NULL inputs without complaint; hfb_builder_finish reports
+ * the first failure. So model code reads as the architecture, without a check on each line. Negative axes count from
+ * the end here (never inside the graph). */
+#ifndef HFB_IR_BUILDER_H
+#define HFB_IR_BUILDER_H
+
+#include "ir/graph.h"
+
+typedef struct hfb_builder {
+  hfb_graph *graph;
+  hfb_status status;  /* the first failure; its message is kept below */
+  char message[512];
+  char scope[256];    /* "bert.encoder.layer.0": recorded in nodes, prefix of parameter names */
+} hfb_builder;
+
+hfb_status hfb_builder_init(hfb_builder *b, const char *graph_name) HFB_MUST_USE;
+/* Hands the graph over, verified, or fails with the first recorded message. */
+hfb_status hfb_builder_finish(hfb_builder *b, hfb_graph **out_graph) HFB_MUST_USE;
+/* Frees a graph that was not handed over; safe after finish. */
+void hfb_builder_deinit(hfb_builder *b);
+/* Records a failure found by model code, e.g. an unsupported combination. */
+void hfb_builder_fail(hfb_builder *b, hfb_status status, const char *format, ...) HFB_PRINTF(3, 4);
+
+/* Scopes: push appends ".name" (printf style); pop takes the last pushed text off. */
+void hfb_scope_push(hfb_builder *b, const char *format, ...) HFB_PRINTF(2, 3);
+void hfb_scope_pop(hfb_builder *b);
+
+/* Sources */
+hfb_value *hfb_input(hfb_builder *b, const char *name, hfb_dtype dtype, hfb_shape shape);
+
+typedef struct hfb_init {
+  hfb_init_kind kind;
+  double a, b;
+  int64_t padding_idx; /* row to zero, -1: none */
+  bool frozen;
+  bool buffer;
+} hfb_init;
+
+/* `name` is relative to the scope. A name that exists already yields the existing value when shapes agree (tied
+ * weights), a failure when not. */
+hfb_value *hfb_parameter(hfb_builder *b, const char *name, hfb_shape shape, hfb_init init);
+hfb_value *hfb_constant_i64(hfb_builder *b, hfb_shape shape, const int64_t *data);
+hfb_value *hfb_constant_f32(hfb_builder *b, hfb_shape shape, const float *data);
+hfb_value *hfb_full(hfb_builder *b, hfb_dtype dtype, hfb_shape shape, double value);
+hfb_value *hfb_scalar(hfb_builder *b, hfb_dtype dtype, double value); /* full of rank 0 */
+hfb_value *hfb_iota(hfb_builder *b, hfb_dtype dtype, hfb_shape shape, int axis);
+
+/* Elementwise: hfb_unary(b, HFB_OP_GELU, x), hfb_binary(b, HFB_OP_ADD, x, y) and the common ones by name. */
+hfb_value *hfb_unary(hfb_builder *b, hfb_op op, hfb_value *x);
+hfb_value *hfb_binary(hfb_builder *b, hfb_op op, hfb_value *x, hfb_value *y);
+hfb_value *hfb_add(hfb_builder *b, hfb_value *x, hfb_value *y);
+hfb_value *hfb_sub(hfb_builder *b, hfb_value *x, hfb_value *y);
+hfb_value *hfb_mul(hfb_builder *b, hfb_value *x, hfb_value *y);
+hfb_value *hfb_div(hfb_builder *b, hfb_value *x, hfb_value *y);
+hfb_value *hfb_add_scalar(hfb_builder *b, hfb_value *x, double value);
+hfb_value *hfb_mul_scalar(hfb_builder *b, hfb_value *x, double value);
+hfb_value *hfb_cast(hfb_builder *b, hfb_value *x, hfb_dtype dtype); /* x itself when it has that dtype */
+hfb_value *hfb_where(hfb_builder *b, hfb_value *condition, hfb_value *x, hfb_value *y);
+
+/* Reductions */
+hfb_value *hfb_reduce(hfb_builder *b, hfb_op op, hfb_value *x, int axis_count, const int *axes, bool keepdim);
+hfb_value *hfb_argmax(hfb_builder *b, hfb_value *x, int axis, bool keepdim);
+hfb_value *hfb_cumsum(hfb_builder *b, hfb_value *x, int axis);
+
+/* Contractions */
+hfb_value *hfb_matmul(hfb_builder *b, hfb_value *x, hfb_value *y, bool transpose_x, bool transpose_y);
+hfb_value *hfb_linear_op(hfb_builder *b, hfb_value *x, hfb_value *weight, hfb_value *bias, bool weight_is_nk);
+
+/* Movement */
+hfb_value *hfb_reshape(hfb_builder *b, hfb_value *x, int rank, const int64_t *dims); /* one dim may be -1 */
+hfb_value *hfb_transpose(hfb_builder *b, hfb_value *x, const int *perm);
+hfb_value *hfb_slice(hfb_builder *b, hfb_value *x, int axis, int64_t start, int64_t limit); /* one axis */
+hfb_value *hfb_expand(hfb_builder *b, hfb_value *x, int rank, const int64_t *dims);
+hfb_value *hfb_concat(hfb_builder *b, int count, hfb_value *const *values, int axis);
+hfb_value *hfb_pad(hfb_builder *b, hfb_value *x, int axis, int64_t before, int64_t after, double value);
+
+/* Indexed */
+hfb_value *hfb_gather(hfb_builder *b, hfb_value *x, hfb_value *index, int axis);
+hfb_value *hfb_take_along(hfb_builder *b, hfb_value *x, hfb_value *index, int axis);
+hfb_value *hfb_embedding(hfb_builder *b, hfb_value *table, hfb_value *ids, int64_t padding_idx);
+
+/* Composites */
+hfb_value *hfb_softmax(hfb_builder *b, hfb_value *x, int axis);
+hfb_value *hfb_log_softmax(hfb_builder *b, hfb_value *x, int axis);
+hfb_value *hfb_layer_norm_op(hfb_builder *b, hfb_value *x, hfb_value *weight, hfb_value *bias, double eps);
+hfb_value *hfb_rms_norm_op(hfb_builder *b, hfb_value *x, hfb_value *weight, double eps);
+hfb_value *hfb_nll_loss(hfb_builder *b, hfb_value *log_probs, hfb_value *target, int64_t ignore_index);
+hfb_value *hfb_pair_loss(hfb_builder *b, hfb_op op, hfb_value *x, hfb_value *target);
+hfb_value *hfb_fft2_real(hfb_builder *b, hfb_value *x);
+
+void hfb_output_add(hfb_builder *b, const char *name, hfb_value *value);
+
+#endif
