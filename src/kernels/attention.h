@@ -1,0 +1,31 @@
+/* Attention without the S x S matrix: out = softmax(modify(scale * Q K^T)) V.
+ *
+ * Works on blocks of query rows: the scores of one block against all keys live in the scratch memory of a worker,
+ * from the product until they are multiplied with V. f32. */
+#ifndef HFB_KERNELS_ATTENTION_H
+#define HFB_KERNELS_ATTENTION_H
+
+#include "base/cpu.h"
+#include "base/thread.h"
+
+/* Changes the scores of query rows [row, row+rows), keys [col, col+cols) of (batch, head) before the softmax: masks,
+ * position biases, further scaling. `scores` points at the first, ld is the row stride in elements. */
+typedef void (*hfb_score_fn)(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row,
+                             int64_t rows, int64_t col, int64_t cols);
+
+typedef struct hfb_attention {
+  int64_t batch, heads, query_count, key_count, head_dim, value_dim;
+  /* Element strides of batch, head, sequence; the last dimension has unit stride. */
+  const float *q, *k, *v;
+  float *out;
+  int64_t q_strides[3], k_strides[3], v_strides[3], out_strides[3];
+  float scale;
+  int causal; /* 1: key j takes part in query i only when j <= i + (key_count - query_count); skipped blocks cost nothing */
+  hfb_score_fn modify; /* NULL: none; called after scale, before the causal mask */
+  const void *modify_context;
+} hfb_attention;
+
+/* A row whose scores are all -inf yields nan, as in the frameworks. */
+hfb_status hfb_attention_run(const hfb_attention *attention, hfb_isa isa, hfb_pool *pool) HFB_MUST_USE;
+
+#endif
