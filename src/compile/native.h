@@ -11,7 +11,4 @@ const hfb_backend *hfb_backend_native(void);
 /* The generated C of a program, for `show --code`; borrowed from the program. */
 const char *hfb_native_code(const hfb_program *program);
 
-/* Looks for the C compiler: HFBENCH_CC, then cc, gcc, clang on PATH. NULL and a message when there is none. */
-const char *hfb_native_compiler(void);
-
 #endif
