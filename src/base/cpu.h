@@ -18,9 +18,9 @@ typedef struct hfb_cpu_info {
   char model_name[96];
   hfb_isa isa;     /* the level in use */
   hfb_isa isa_max; /* what the machine has */
-  int core_count;  /* physical cores this process may run on */
+  int core_count;   /* physical cores this process may run on, at most its quota of processor time */
   int thread_count; /* hardware threads this process may run on */
-  int64_t l1d_bytes, l2_bytes, l3_bytes; /* of one core; l3 of one socket; 0 = unknown */
+  int64_t l1d_bytes, l2_bytes, l3_bytes; /* of one core; l3: the one that this core uses; 0 = unknown */
   int64_t memory_bytes;
 } hfb_cpu_info;
 

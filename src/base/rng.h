@@ -12,6 +12,9 @@ typedef struct hfb_philox {
 /* A stream named by a seed and a text (a parameter name, an op): equal arguments give equal streams. */
 hfb_philox hfb_philox_named(uint64_t seed, const char *name);
 
+/* The function of the paper: four words from a 128-bit counter and a 64-bit key. */
+void hfb_philox_4x32(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]);
+
 /* The four words of one counter value. */
 void hfb_philox_block(hfb_philox stream, uint64_t counter, uint32_t out[4]);
 

@@ -1,0 +1,65 @@
+#include "base/rng.h"
+
+#include <math.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { PHILOX_ROUNDS = 10 };
+
+hfb_philox hfb_philox_named(uint64_t seed, const char *name) {
+  uint64_t hash = XXH3_64bits_withSeed(name, strlen(name), seed);
+  return (hfb_philox){.key = {(uint32_t)hash, (uint32_t)(hash >> 32)}};
+}
+
+void hfb_philox_4x32(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]) {
+  /* Multipliers and Weyl increments of table 2 and section 4.3 of the paper. */
+  uint32_t k0 = key[0], k1 = key[1];
+  uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+  for (int round = 0; round < PHILOX_ROUNDS; round++) {
+    uint64_t product0 = (uint64_t)0xD2511F53u * c0;
+    uint64_t product1 = (uint64_t)0xCD9E8D57u * c2;
+    c0 = (uint32_t)(product1 >> 32) ^ c1 ^ k0;
+    c1 = (uint32_t)product1;
+    c2 = (uint32_t)(product0 >> 32) ^ c3 ^ k1;
+    c3 = (uint32_t)product0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  out[0] = c0;
+  out[1] = c1;
+  out[2] = c2;
+  out[3] = c3;
+}
+
+void hfb_philox_block(hfb_philox stream, uint64_t counter, uint32_t out[4]) {
+  const uint32_t words[4] = {(uint32_t)counter, (uint32_t)(counter >> 32), 0, 0};
+  hfb_philox_4x32(stream.key, words, out);
+}
+
+uint32_t hfb_philox_u32(hfb_philox stream, uint64_t index) {
+  uint32_t words[4];
+  hfb_philox_block(stream, index / 4, words);
+  return words[index % 4];
+}
+
+float hfb_philox_uniform(hfb_philox stream, uint64_t index) {
+  return (float)(hfb_philox_u32(stream, index) >> 8) * 0x1p-24f;
+}
+
+double hfb_philox_normal(hfb_philox stream, uint64_t index) {
+  /* Four elements a block: two pairs of words, each giving a cosine and a sine. */
+  uint32_t words[4];
+  hfb_philox_block(stream, index / 4, words);
+  const uint32_t *pair = words + (index & 2);
+  double radius = sqrt(-2.0 * log(((double)pair[0] + 0.5) * 0x1p-32));
+  double angle = 6.283185307179586477 * ((double)pair[1] * 0x1p-32);
+  return radius * ((index & 1) ? sin(angle) : cos(angle));
+}
+
+int64_t hfb_philox_below(hfb_philox stream, uint64_t index, int64_t bound) {
+  uint32_t words[4];
+  hfb_philox_block(stream, index / 2, words);
+  const uint32_t *pair = words + 2 * (index & 1);
+  uint64_t random = (uint64_t)pair[1] << 32 | pair[0];
+  return (int64_t)((unsigned __int128)random * (uint64_t)bound >> 64);
+}
