@@ -10,6 +10,7 @@
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define HUGE_PAGE_THRESHOLD_BYTES ((size_t)4 << 20)
+#define LARGEST_BLOCK_BYTES (SIZE_MAX / 4)
 
 enum { ARENA_ALIGNMENT = 16, ARENA_FIRST_BLOCK_BYTES = 4096, ARENA_LARGEST_BLOCK_BYTES = 1 << 20 };
 
@@ -36,12 +37,19 @@ static hfb_status out_of_memory(size_t count, size_t size) {
   return HFB_FAIL(HFB_OUT_OF_MEMORY, "out of memory: %zu * %zu bytes of host memory were asked for", count, size);
 }
 
+/* False for sizes that no address space holds; some allocators treat those as a bug of the caller. */
+static bool size_is_possible(size_t count, size_t size, size_t *out_bytes) {
+  return !__builtin_mul_overflow(count, size, out_bytes) && *out_bytes <= LARGEST_BLOCK_BYTES;
+}
+
 /* The callers pass the address of a pointer of any type; memcpy keeps that within the aliasing rules. */
 static void store_pointer(void *out_pointer, void *value) { memcpy(out_pointer, &value, sizeof(value)); }
 
 hfb_status hfb_mem_alloc(size_t count, size_t size, void *out_pointer) {
   store_pointer(out_pointer, NULL);
   if (count == 0 || size == 0) return HFB_OK;
+  size_t bytes = 0;
+  if (!size_is_possible(count, size, &bytes)) return out_of_memory(count, size);
   void *block = failure_is_injected() ? NULL : calloc(count, size);
   if (!block) return out_of_memory(count, size);
   store_pointer(out_pointer, block);
@@ -50,7 +58,7 @@ hfb_status hfb_mem_alloc(size_t count, size_t size, void *out_pointer) {
 
 hfb_status hfb_mem_grow(void *pointer, size_t count, size_t size) {
   size_t bytes = 0;
-  if (__builtin_mul_overflow(count, size, &bytes)) return out_of_memory(count, size);
+  if (!size_is_possible(count, size, &bytes)) return out_of_memory(count, size);
   if (bytes == 0) return HFB_OK;
   void *old_block = NULL;
   memcpy(&old_block, pointer, sizeof(old_block));
@@ -64,6 +72,7 @@ hfb_status hfb_mem_alloc_aligned(size_t bytes, size_t alignment, void *out_point
   store_pointer(out_pointer, NULL);
   if (bytes == 0) return HFB_OK;
   if (alignment < 64) alignment = 64;
+  if (bytes > LARGEST_BLOCK_BYTES) return out_of_memory(1, bytes);
   bool huge = bytes >= HUGE_PAGE_THRESHOLD_BYTES;
   if (huge && alignment < HUGE_PAGE_BYTES) alignment = HUGE_PAGE_BYTES;
   void *block = NULL;
@@ -125,7 +134,7 @@ static hfb_arena_block *arena_grow(hfb_arena *arena, size_t bytes) {
 
 void *hfb_arena_alloc(hfb_arena *arena, size_t count, size_t size) {
   size_t bytes = 0;
-  if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 2) {
+  if (!size_is_possible(count, size, &bytes)) {
     (void)out_of_memory(count, size);
     return NULL;
   }

@@ -46,14 +46,37 @@ float hfb_philox_uniform(hfb_philox stream, uint64_t index) {
   return (float)(hfb_philox_u32(stream, index) >> 8) * 0x1p-24f;
 }
 
+/* Box-Muller on one half of a block: the pair gives a cosine (even element) and a sine (odd element). */
+typedef struct polar_point {
+  double radius;
+  double angle;
+} polar_point;
+
+static polar_point polar_of(const uint32_t pair[2]) {
+  double unit = ((double)pair[0] + 0.5) * 0x1p-32; /* never 0 */
+  return (polar_point){sqrt(-2.0 * log(unit)), 6.283185307179586477 * ((double)pair[1] * 0x1p-32)};
+}
+
 double hfb_philox_normal(hfb_philox stream, uint64_t index) {
-  /* Four elements a block: two pairs of words, each giving a cosine and a sine. */
   uint32_t words[4];
   hfb_philox_block(stream, index / 4, words);
-  const uint32_t *pair = words + (index & 2);
-  double radius = sqrt(-2.0 * log(((double)pair[0] + 0.5) * 0x1p-32));
-  double angle = 6.283185307179586477 * ((double)pair[1] * 0x1p-32);
-  return radius * ((index & 1) ? sin(angle) : cos(angle));
+  polar_point point = polar_of(words + (index & 2));
+  return point.radius * ((index & 1) ? sin(point.angle) : cos(point.angle));
+}
+
+void hfb_philox_normal_fill(hfb_philox stream, uint64_t first_index, size_t count, double deviation, float *out) {
+  uint64_t index = first_index, end = first_index + count;
+  uint32_t words[4];
+  for (; index < end && index % 4 != 0; index++) *out++ = (float)(deviation * hfb_philox_normal(stream, index));
+  for (; end - index >= 4; index += 4, out += 4) {
+    hfb_philox_block(stream, index / 4, words);
+    polar_point first = polar_of(words), second = polar_of(words + 2);
+    out[0] = (float)(deviation * (first.radius * cos(first.angle)));
+    out[1] = (float)(deviation * (first.radius * sin(first.angle)));
+    out[2] = (float)(deviation * (second.radius * cos(second.angle)));
+    out[3] = (float)(deviation * (second.radius * sin(second.angle)));
+  }
+  for (; index < end; index++) *out++ = (float)(deviation * hfb_philox_normal(stream, index));
 }
 
 int64_t hfb_philox_below(hfb_philox stream, uint64_t index, int64_t bound) {

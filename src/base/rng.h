@@ -3,6 +3,7 @@
 #ifndef HFB_BASE_RNG_H
 #define HFB_BASE_RNG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct hfb_philox {
@@ -22,6 +23,9 @@ void hfb_philox_block(hfb_philox stream, uint64_t counter, uint32_t out[4]);
 uint32_t hfb_philox_u32(hfb_philox stream, uint64_t index);
 float hfb_philox_uniform(hfb_philox stream, uint64_t index);
 double hfb_philox_normal(hfb_philox stream, uint64_t index);
+
+/* out[i] = deviation * element first_index + i of the normal stream, at less than half the cost of single draws. */
+void hfb_philox_normal_fill(hfb_philox stream, uint64_t first_index, size_t count, double deviation, float *out);
 
 /* Uniform integer in [0, bound) without modulo bias beyond 2^-32; bound > 0. */
 int64_t hfb_philox_below(hfb_philox stream, uint64_t index, int64_t bound);
