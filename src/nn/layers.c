@@ -1,0 +1,147 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "nn/nn.h"
+
+hfb_init hfb_init_constant(double value) {
+  return (hfb_init){.kind = HFB_INIT_CONSTANT, .a = value, .padding_idx = -1};
+}
+
+hfb_init hfb_init_normal(double deviation) {
+  return (hfb_init){.kind = HFB_INIT_NORMAL, .b = deviation, .padding_idx = -1};
+}
+
+/* Parameter "name.part" of the scope. */
+static hfb_value *module_parameter(hfb_nn *nn, const char *name, const char *part, hfb_shape shape, hfb_init init) {
+  char full[128];
+  snprintf(full, sizeof full, "%s.%s", name, part);
+  return hfb_parameter(nn->b, full, shape, init);
+}
+
+static hfb_shape vector(int64_t width) {
+  return hfb_shape_of(1, (int64_t[]){width});
+}
+
+static hfb_shape matrix(int64_t rows, int64_t columns) {
+  return hfb_shape_of(2, (int64_t[]){rows, columns});
+}
+
+static int64_t last_dim(const hfb_value *x) {
+  return x->shape.rank > 0 ? x->shape.dim[x->shape.rank - 1] : 1;
+}
+
+static hfb_value *linear_weight(hfb_nn *nn, const char *name, int64_t in, int64_t out, double deviation) {
+  return module_parameter(nn, name, "weight", matrix(out, in), hfb_init_normal(deviation));
+}
+
+static hfb_value *bias_of(hfb_nn *nn, const char *name, int64_t out) {
+  return module_parameter(nn, name, "bias", vector(out), hfb_init_constant(0));
+}
+
+hfb_value *hfb_nn_linear(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, bool with_bias) {
+  if (x == NULL) return NULL;
+  hfb_value *weight = linear_weight(nn, name, last_dim(x), out_features, nn->init_std);
+  hfb_value *bias = with_bias ? bias_of(nn, name, out_features) : NULL;
+  if (weight == NULL || (with_bias && bias == NULL)) return NULL;
+  return hfb_linear_op(nn->b, x, weight, bias, true);
+}
+
+void hfb_nn_linear_declare(hfb_nn *nn, const char *name, int64_t in_features, int64_t out_features, bool with_bias) {
+  linear_weight(nn, name, in_features, out_features, nn->init_std);
+  if (with_bias) bias_of(nn, name, out_features);
+}
+
+hfb_value *hfb_nn_linear_std(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, double deviation) {
+  if (x == NULL) return NULL;
+  hfb_value *weight = linear_weight(nn, name, last_dim(x), out_features, deviation);
+  return weight == NULL ? NULL : hfb_linear_op(nn->b, x, weight, NULL, true);
+}
+
+hfb_value *hfb_nn_conv1d(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, double deviation) {
+  if (x == NULL) return NULL;
+  hfb_value *weight =
+      module_parameter(nn, name, "weight", matrix(last_dim(x), out_features), hfb_init_normal(deviation));
+  hfb_value *bias = bias_of(nn, name, out_features);
+  return weight == NULL || bias == NULL ? NULL : hfb_linear_op(nn->b, x, weight, bias, false);
+}
+
+hfb_value *hfb_nn_embedding_weight(hfb_nn *nn, const char *name, int64_t rows, int64_t width, int64_t padding_idx) {
+  hfb_init init = hfb_init_normal(nn->init_std);
+  init.padding_idx = padding_idx;
+  return module_parameter(nn, name, "weight", matrix(rows, width), init);
+}
+
+hfb_value *hfb_nn_embedding(hfb_nn *nn, const char *name, hfb_value *ids, int64_t rows, int64_t width,
+                            int64_t padding_idx) {
+  hfb_value *table = hfb_nn_embedding_weight(nn, name, rows, width, padding_idx);
+  return hfb_embedding(nn->b, table, ids, padding_idx);
+}
+
+hfb_value *hfb_nn_layer_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps) {
+  if (x == NULL) return NULL;
+  hfb_value *weight = module_parameter(nn, name, "weight", vector(last_dim(x)), hfb_init_constant(1));
+  hfb_value *bias = bias_of(nn, name, last_dim(x));
+  return hfb_layer_norm_op(nn->b, x, weight, bias, eps);
+}
+
+void hfb_nn_layer_norm_declare(hfb_nn *nn, const char *name, int64_t width) {
+  module_parameter(nn, name, "weight", vector(width), hfb_init_constant(1));
+  bias_of(nn, name, width);
+}
+
+hfb_value *hfb_nn_rms_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps) {
+  if (x == NULL) return NULL;
+  hfb_value *weight = module_parameter(nn, name, "weight", vector(last_dim(x)), hfb_init_constant(1));
+  return hfb_rms_norm_op(nn->b, x, weight, eps);
+}
+
+hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p) {
+  if (nn->training && p > 0) {
+    hfb_builder_fail(nn->b, HFB_UNSUPPORTED,
+                     "dropout of %g in training is not implemented; set the dropout values of the configuration to 0",
+                     p);
+    return NULL;
+  }
+  return x;
+}
+
+typedef struct activation {
+  const char *name;
+  hfb_op op;
+} activation;
+
+static const activation activations[] = {
+#define HFB_ACTIVATION(name, op) {name, HFB_OP_##op},
+#include "nn/activations.def"
+#undef HFB_ACTIVATION
+};
+
+static const activation *activation_find(const char *name) {
+  for (size_t i = 0; i < sizeof activations / sizeof activations[0]; i++) {
+    if (strcmp(activations[i].name, name) == 0) return &activations[i];
+  }
+  return NULL;
+}
+
+bool hfb_nn_activation_known(const char *name) {
+  return activation_find(name) != NULL;
+}
+
+const char *hfb_nn_activation_names(void) {
+#define HFB_ACTIVATION(name, op) ", " name
+  static const char names[] =
+#include "nn/activations.def"
+      ;
+#undef HFB_ACTIVATION
+  return names + 2;
+}
+
+hfb_value *hfb_nn_activation(hfb_nn *nn, const char *name, hfb_value *x) {
+  const activation *found = activation_find(name);
+  if (found == NULL) {
+    hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "activation '%s' is not implemented; known: %s", name,
+                     hfb_nn_activation_names());
+    return NULL;
+  }
+  return hfb_unary(nn->b, found->op, x);
+}

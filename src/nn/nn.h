@@ -1,0 +1,107 @@
+/* Layer builders: the modules that models are made of, as PyTorch and transformers run them.
+ *
+ * A layer creates its parameters under the builder's scope with PyTorch's names ("query.weight") and adds its ops to
+ * the graph, one framework op for each kernel that eager PyTorch would run. Parameters get their place in the graph
+ * (the registration order of the HF class) at their first mention: where a module uses them in another order than it
+ * registers them, call the _declare function first. Errors are sticky in the builder; NULL values pass through. */
+#ifndef HFB_NN_NN_H
+#define HFB_NN_NN_H
+
+#include "ir/builder.h"
+
+typedef struct hfb_nn {
+  hfb_builder *b;
+  bool training;
+  double init_std; /* of the normal distribution that linear and embedding weights start from */
+} hfb_nn;
+
+/* ---- Parameters ---- */
+
+hfb_init hfb_init_constant(double value);
+hfb_init hfb_init_normal(double deviation);
+
+/* ---- Layers (layers.c) ---- */
+
+/* nn.Linear: weight [out,in] N(0, init_std), bias [out] zeros, [..,in] -> [..,out]. */
+hfb_value *hfb_nn_linear(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, bool with_bias);
+void hfb_nn_linear_declare(hfb_nn *nn, const char *name, int64_t in_features, int64_t out_features, bool with_bias);
+/* A linear layer without bias whose weight starts from its own deviation (T5). */
+hfb_value *hfb_nn_linear_std(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, double deviation);
+/* transformers' Conv1D: weight [in,out] N(0, deviation), bias [out]. */
+hfb_value *hfb_nn_conv1d(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, double deviation);
+
+/* nn.Embedding: weight [rows,width] N(0, init_std), row padding_idx (if >= 0) zero and without gradient. */
+hfb_value *hfb_nn_embedding_weight(hfb_nn *nn, const char *name, int64_t rows, int64_t width, int64_t padding_idx);
+hfb_value *hfb_nn_embedding(hfb_nn *nn, const char *name, hfb_value *ids, int64_t rows, int64_t width,
+                            int64_t padding_idx);
+
+/* nn.LayerNorm and T5LayerNorm (no mean, no bias) over the last dimension. */
+hfb_value *hfb_nn_layer_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps);
+void hfb_nn_layer_norm_declare(hfb_nn *nn, const char *name, int64_t width);
+hfb_value *hfb_nn_rms_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps);
+
+/* nn.Dropout with probability p: x itself unless training with p > 0. Every site of the HF class calls it. */
+hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p);
+
+/* ---- Activations by their ACT2FN name (activations.def) ---- */
+
+hfb_value *hfb_nn_activation(hfb_nn *nn, const char *name, hfb_value *x);
+bool hfb_nn_activation_known(const char *name);
+/* "gelu, gelu_new, ..." for messages. */
+const char *hfb_nn_activation_names(void);
+
+/* ---- Attention (attention.c) ---- */
+
+typedef struct hfb_nn_attention {
+  double query_scale;  /* factor of q before the product; 1: none */
+  double score_scale;  /* factor of the scores; 1: none */
+  hfb_value *keep;     /* bool, broadcasts to [B,H,Q,K]: false puts the lowest finite score there; NULL: all kept */
+  hfb_value *bias;     /* f32, broadcasts to [B,H,Q,K]: added to the scores after `keep`; NULL: none */
+  double dropout;      /* of the probabilities */
+} hfb_nn_attention;
+
+/* softmax(scores) v on split heads: q [B,H,Q,d], k [B,H,K,d], v [B,H,K,e] -> [B,H,Q,e]. */
+hfb_value *hfb_nn_attend(hfb_nn *nn, const hfb_nn_attention *attention, hfb_value *q, hfb_value *k, hfb_value *v);
+hfb_value *hfb_nn_split_heads(hfb_nn *nn, hfb_value *x, int64_t heads); /* [B,S,H*d] -> [B,H,S,d] */
+hfb_value *hfb_nn_merge_heads(hfb_nn *nn, hfb_value *x);                /* [B,H,S,d] -> [B,S,H*d] */
+
+/* ---- Masks and positions (masks.c) ---- */
+
+/* What transformers adds to a score that must not count: the lowest finite f32. */
+double hfb_nn_masked_score(void);
+/* Causal: key j takes part in query i when j <= i. Bool [length,length]. */
+hfb_value *hfb_nn_causal_keep(hfb_nn *nn, int64_t length);
+/* attention_mask [B,K] (1 = counts) as bool [B,1,1,K]. */
+hfb_value *hfb_nn_padding_keep(hfb_nn *nn, hfb_value *mask);
+/* attention_mask [B,K] as an additive bias [B,1,1,K]: (1 - mask) * lowest. */
+hfb_value *hfb_nn_padding_bias(hfb_nn *nn, hfb_value *mask);
+/* 0 where kept, lowest where not. */
+hfb_value *hfb_nn_keep_bias(hfb_nn *nn, hfb_value *keep);
+
+hfb_value *hfb_nn_positions(hfb_nn *nn, int64_t length, int64_t first); /* first, first+1, ..: i64 [1,length] */
+/* RobertaEmbeddings: count the ids that are not padding, from padding_idx + 1; padding stays at padding_idx. [B,S] */
+hfb_value *hfb_nn_padding_aware_positions(hfb_nn *nn, hfb_value *ids, int64_t padding_idx);
+/* shift_tokens_right: start in front, last id dropped, -100 replaced by pad. [B,S] */
+hfb_value *hfb_nn_shift_right(hfb_nn *nn, hfb_value *ids, int64_t start_id, int64_t pad_id);
+
+/* T5's relative position bias: table [buckets,heads], -> [1,heads,queries,keys]. */
+typedef struct hfb_nn_relative_bias {
+  int64_t queries, keys, heads, buckets, max_distance;
+  bool bidirectional;
+} hfb_nn_relative_bias;
+hfb_value *hfb_nn_t5_relative_bias(hfb_nn *nn, const char *name, const hfb_nn_relative_bias *how, double deviation);
+/* The bucket of key position minus query position. */
+int64_t hfb_nn_t5_bucket(const hfb_nn_relative_bias *how, int64_t relative_position);
+
+/* ---- Losses (loss.c): scalars ---- */
+
+/* CrossEntropyLoss over all leading dimensions: logits [..,C], labels i64 [..]; -100 is ignored. */
+hfb_value *hfb_nn_cross_entropy(hfb_nn *nn, hfb_value *logits, hfb_value *labels);
+/* The same with logits [B,S,C] at position i scored against the label at i + 1. */
+hfb_value *hfb_nn_shifted_cross_entropy(hfb_nn *nn, hfb_value *logits, hfb_value *labels);
+/* Extractive question answering: the mean of the losses of start and end; logits [B,S], positions i64 [B], clamped to
+ * [0,S], S is ignored. */
+hfb_value *hfb_nn_span_loss(hfb_nn *nn, hfb_value *start_logits, hfb_value *end_logits, hfb_value *start_positions,
+                            hfb_value *end_positions);
+
+#endif
