@@ -1,0 +1,18 @@
+# cmake -DSOURCE_DIR=... -DOUTPUT=... -P write_commit.cmake: the commit as a C string, "unknown" outside of git.
+set(commit "unknown")
+find_program(GIT git)
+if(GIT)
+  execute_process(COMMAND ${GIT} -C ${SOURCE_DIR} describe --always --dirty --abbrev=12 --exclude=*
+                  OUTPUT_VARIABLE described OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE result ERROR_QUIET)
+  if(result EQUAL 0 AND described)
+    set(commit ${described})
+  endif()
+endif()
+set(text "\"${commit}\"\n")
+set(previous "")
+if(EXISTS ${OUTPUT})
+  file(READ ${OUTPUT} previous)
+endif()
+if(NOT text STREQUAL previous)
+  file(WRITE ${OUTPUT} "${text}")
+endif()
