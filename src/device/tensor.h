@@ -31,8 +31,8 @@ int hfb_tensor_references(const hfb_tensor *tensor);
 bool hfb_tensor_is_contiguous(const hfb_tensor *tensor); /* row-major without gaps; size-1 dimensions do not matter */
 size_t hfb_tensor_bytes(const hfb_tensor *tensor);       /* elements * dtype bytes */
 
-/* Copies elements between tensors of equal shape, any strides; converts between f32, f64, bf16, f16 and between the
- * integer types. Parallel on `pool` (may be NULL). */
+/* Copies elements between tensors of equal shape, any strides, without overlap; converts between all dtypes as
+ * hfb_convert_row (device/convert.h) says. Parallel on `pool` (may be NULL). */
 hfb_status hfb_tensor_copy(const hfb_tensor *from, const hfb_tensor *to, hfb_pool *pool) HFB_MUST_USE;
 
 /* Element access for tests and comparisons: element at row-major position `index`, as double. */
