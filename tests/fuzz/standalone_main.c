@@ -124,7 +124,7 @@ static hfb_status add_inputs(const char *path) {
 }
 
 /* Replaces [at, at + removed) by `count` bytes, if the result fits. */
-static void splice(size_t at, size_t removed, const uint8_t *bytes, size_t count) {
+static void replace_bytes(size_t at, size_t removed, const uint8_t *bytes, size_t count) {
   if (current_size - removed + count > MAX_INPUT_BYTES) return;
   uint8_t copied[64];
   memcpy(copied, bytes, count);
@@ -146,7 +146,7 @@ static void replace_number(size_t at, const char *token) {
   while (at < current_size && (current_data[at] < '0' || current_data[at] > '9')) at++;
   size_t end = at;
   while (end < current_size && current_data[end] >= '0' && current_data[end] <= '9') end++;
-  splice(at, end - at, (const uint8_t *)token, strlen(token));
+  replace_bytes(at, end - at, (const uint8_t *)token, strlen(token));
 }
 
 static void mutate_once(void) {
@@ -164,13 +164,13 @@ static void mutate_once(void) {
       if (rest > 0) current_data[at] = (uint8_t)draw(256);
       break;
     case 2: /* remove */
-      splice(at, length, chunk, 0);
+      replace_bytes(at, length, chunk, 0);
       break;
     case 3: /* repeat somewhere */
-      splice(draw(current_size + 1), 0, chunk, length);
+      replace_bytes(draw(current_size + 1), 0, chunk, length);
       break;
     case 4: /* a token in between */
-      splice(at, 0, (const uint8_t *)token, strlen(token));
+      replace_bytes(at, 0, (const uint8_t *)token, strlen(token));
       break;
     case 5: /* a number becomes another */
     case 6: replace_number(at, token); break;
