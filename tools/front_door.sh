@@ -56,6 +56,13 @@ ensure_packages() {
   [ -z "$still_missing" ] || die "still missing after the installation: $still_missing"
 }
 
+# clang may be there without its runtime libraries.
+has_libfuzzer() {
+  command -v clang >/dev/null 2>&1 || return 1
+  printf "int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d && n > 9 && 0; }" |
+    clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null
+}
+
 # configure PRESET DIR: only when DIR is not configured, or is of another source folder.
 configure() {
   source_dir=$(cd "$root" && pwd -P)
@@ -65,9 +72,11 @@ configure() {
     fi
     rm -rf "$2/CMakeCache.txt" "$2/CMakeFiles"
   fi
+  compiler=""
+  if [ "$1" = fuzz ] && has_libfuzzer; then compiler=-DCMAKE_C_COMPILER=clang; fi
   generator='Unix Makefiles'
   command -v ninja >/dev/null 2>&1 && generator=Ninja
-  if ! (cd "$source_dir" && cmake --preset "$1" -B "$2" -G "$generator") >"$2/configure.log" 2>&1; then
+  if ! (cd "$source_dir" && cmake --preset "$1" -B "$2" -G "$generator" $compiler) >"$2/configure.log" 2>&1; then
     tail -n 30 "$2/configure.log" >&2
     die "configuring failed; the whole text is in $2/configure.log"
   fi
@@ -161,7 +170,11 @@ run_tests() {
   done
   directory=$build
   [ "$preset" = release ] || directory=$build-$preset
-  build_target "$preset" "$directory" tests
+  # In a subshell, so that a build that fails ends with a count like any other failure.
+  (build_target "$preset" "$directory" tests) || {
+    printf "0 passed, 1 failed\n"
+    exit 1
+  }
   HFB_TEST_FILTER=$filter HFB_TEST_EXCLUDE=$exclude HFB_TEST_JOBS=$jobs HFB_TEST_TIMEOUT=$limit
   HFB_FUZZ_SECONDS=$fuzz_seconds
   export HFB_TEST_FILTER HFB_TEST_EXCLUDE HFB_TEST_JOBS HFB_TEST_TIMEOUT HFB_FUZZ_SECONDS
