@@ -30,7 +30,7 @@ static size_t append_text(char text[MESSAGE_BYTES], size_t used, const char *mor
   return used + length;
 }
 
-hfb_status hfb_fail_at(hfb_status status, const char *file, int line, const char *format, ...) {
+void hfb_fail_at(const char *file, int line, const char *format, ...) {
   /* Formatted apart, because an argument may be the message recorded before. */
   char text[MESSAGE_BYTES];
   va_list args;
@@ -41,7 +41,6 @@ hfb_status hfb_fail_at(hfb_status status, const char *file, int line, const char
   memcpy(error_message, text, strlen(text) + 1);
   const char *slash = strrchr(file, '/');
   snprintf(error_location, sizeof(error_location), "%s:%d", slash ? slash + 1 : file, line);
-  return status;
 }
 
 const char *hfb_status_name(hfb_status status) {

@@ -17,10 +17,11 @@ typedef enum hfb_status {
 #define HFB_MUST_USE __attribute__((warn_unused_result))
 #define HFB_PRINTF(fmt_index, first_arg) __attribute__((format(printf, fmt_index, first_arg)))
 
-/* Records the message of this thread and returns `status`. Call it through HFB_FAIL. */
-hfb_status hfb_fail_at(hfb_status status, const char *file, int line, const char *format, ...) HFB_PRINTF(4, 5);
+/* Records the message of this thread; called by HFB_FAIL. */
+void hfb_fail_at(const char *file, int line, const char *format, ...) HFB_PRINTF(3, 4);
 
-#define HFB_FAIL(status, ...) hfb_fail_at((status), __FILE__, __LINE__, __VA_ARGS__)
+/* Records a message and has the value `status`: visible in the macro, so that the compiler knows it is not HFB_OK. */
+#define HFB_FAIL(status, ...) (hfb_fail_at(__FILE__, __LINE__, __VA_ARGS__), (status))
 
 /* Returns from the calling function when `expr` is not HFB_OK. */
 #define HFB_TRY(expr)                        \
