@@ -12,7 +12,9 @@ typedef struct hfb_builder {
   hfb_graph *graph;
   hfb_status status;  /* the first failure; its message is kept below */
   char message[512];
-  char scope[256];    /* "bert.encoder.layer.0": recorded in nodes, prefix of parameter names */
+  char scope[HFB_SCOPE_BYTES]; /* "bert.encoder.layer.0": recorded in nodes, prefix of parameter names */
+  int scope_depth;
+  short scope_marks[32]; /* length of `scope` before each push */
 } hfb_builder;
 
 hfb_status hfb_builder_init(hfb_builder *b, const char *graph_name) HFB_MUST_USE;
@@ -20,10 +22,15 @@ hfb_status hfb_builder_init(hfb_builder *b, const char *graph_name) HFB_MUST_USE
 hfb_status hfb_builder_finish(hfb_builder *b, hfb_graph **out_graph) HFB_MUST_USE;
 /* Frees a graph that was not handed over; safe after finish. */
 void hfb_builder_deinit(hfb_builder *b);
+/* Any op by its table row; the value of its first result. The scope is added to the attributes. The functions below are
+ * this one with the attributes filled in. */
+hfb_value *hfb_build(hfb_builder *b, hfb_op op, int input_count, hfb_value *const *inputs, int attr_count,
+                     const hfb_attr *attrs);
 /* Records a failure found by model code, e.g. an unsupported combination. */
 void hfb_builder_fail(hfb_builder *b, hfb_status status, const char *format, ...) HFB_PRINTF(3, 4);
 
-/* Scopes: push appends ".name" (printf style); pop takes the last pushed text off. */
+/* Scopes: push appends ".name" (printf style); pop takes the last pushed text off. Every push needs its pop before
+ * hfb_builder_finish. */
 void hfb_scope_push(hfb_builder *b, const char *format, ...) HFB_PRINTF(2, 3);
 void hfb_scope_pop(hfb_builder *b);
 
@@ -41,6 +48,7 @@ typedef struct hfb_init {
 /* `name` is relative to the scope. A name that exists already yields the existing value when shapes agree (tied
  * weights), a failure when not. */
 hfb_value *hfb_parameter(hfb_builder *b, const char *name, hfb_shape shape, hfb_init init);
+hfb_value *hfb_constant(hfb_builder *b, hfb_dtype dtype, hfb_shape shape, const void *data); /* copied */
 hfb_value *hfb_constant_i64(hfb_builder *b, hfb_shape shape, const int64_t *data);
 hfb_value *hfb_constant_f32(hfb_builder *b, hfb_shape shape, const float *data);
 hfb_value *hfb_full(hfb_builder *b, hfb_dtype dtype, hfb_shape shape, double value);
@@ -70,9 +78,9 @@ hfb_value *hfb_linear_op(hfb_builder *b, hfb_value *x, hfb_value *weight, hfb_va
 
 /* Movement */
 hfb_value *hfb_reshape(hfb_builder *b, hfb_value *x, int rank, const int64_t *dims); /* one dim may be -1 */
-hfb_value *hfb_transpose(hfb_builder *b, hfb_value *x, const int *perm);
+hfb_value *hfb_transpose(hfb_builder *b, hfb_value *x, const int *perm); /* as many as x's rank */
 hfb_value *hfb_slice(hfb_builder *b, hfb_value *x, int axis, int64_t start, int64_t limit); /* one axis */
-hfb_value *hfb_expand(hfb_builder *b, hfb_value *x, int rank, const int64_t *dims);
+hfb_value *hfb_expand(hfb_builder *b, hfb_value *x, int rank, const int64_t *dims); /* -1: as it is in x */
 hfb_value *hfb_concat(hfb_builder *b, int count, hfb_value *const *values, int axis);
 hfb_value *hfb_pad(hfb_builder *b, hfb_value *x, int axis, int64_t before, int64_t after, double value);
 

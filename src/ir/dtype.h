@@ -18,6 +18,7 @@ typedef enum hfb_dtype {
 const char *hfb_dtype_name(hfb_dtype dtype);
 size_t hfb_dtype_bytes(hfb_dtype dtype);
 bool hfb_dtype_is_float(hfb_dtype dtype);
+bool hfb_dtype_is_int(hfb_dtype dtype); /* bool is neither */
 /* False when no dtype has this name. */
 bool hfb_dtype_parse(const char *name, hfb_dtype *out_dtype);
 

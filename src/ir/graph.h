@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/strbuf.h"
 #include "ir/dtype.h"
+#include "ir/names.h"
 
 typedef enum hfb_op {
 #define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) HFB_OP_##id,
@@ -83,10 +84,16 @@ typedef struct hfb_op_info {
   hfb_tolerance tolerance;
 } hfb_op_info;
 
+enum {
+  HFB_MAX_RESULTS = 4,   /* of one node */
+  HFB_SCOPE_BYTES = 256, /* of a SCOPE attribute, NUL included */
+};
+
 const hfb_op_info *hfb_op_info_of(hfb_op op);
 bool hfb_op_parse(const char *name, hfb_op *out_op);
 const char *hfb_attr_name(hfb_attr_key key);
 hfb_attr_kind hfb_attr_kind_of(hfb_attr_key key);
+bool hfb_attr_parse(const char *name, hfb_attr_key *out_key);
 
 typedef struct hfb_node hfb_node;
 
@@ -104,7 +111,7 @@ struct hfb_node {
   int input_count, result_count, attr_count;
   hfb_value **inputs;
   hfb_value *results; /* array of result_count */
-  hfb_attr *attrs;
+  hfb_attr *attrs; /* by ascending key */
 };
 
 typedef struct hfb_output {
@@ -124,6 +131,7 @@ typedef struct hfb_graph {
   int parameter_count, parameter_capacity;
   hfb_output *outputs; /* in the order of the model's outputs; the first is the loss where the model has one */
   int output_count, output_capacity;
+  hfb_names input_names, parameter_names, output_names; /* to the index in the arrays above */
 } hfb_graph;
 
 hfb_status hfb_graph_create(const char *name, hfb_graph **out_graph) HFB_MUST_USE;
@@ -136,6 +144,11 @@ hfb_status hfb_graph_add(hfb_graph *graph, hfb_op op, int input_count, hfb_value
 
 /* Names must be unique among outputs. The same value may be output under several names. */
 hfb_status hfb_graph_add_output(hfb_graph *graph, const char *name, hfb_value *value) HFB_MUST_USE;
+
+/* Index of a name in inputs, parameters or outputs; -1 when there is none. */
+int hfb_graph_find_input(const hfb_graph *graph, const char *name);
+int hfb_graph_find_parameter(const hfb_graph *graph, const char *name);
+int hfb_graph_find_output(const hfb_graph *graph, const char *name);
 
 /* Attribute access. The attribute must be present (assert) unless a fallback is given. */
 const hfb_attr *hfb_node_attr(const hfb_node *node, hfb_attr_key key); /* NULL when absent */
