@@ -114,7 +114,8 @@ build_target() {
   wait "$progress" 2>/dev/null || true
   [ ! -t 2 ] || printf '\r\033[K' >&2
   if [ "$result" != 0 ]; then
-    grep -E -A 12 'error|FAILED|undefined reference' "$build_dir/build.log" | head -n 60 >&2
+    shown=$(grep -E -A 12 'error|FAILED|undefined reference' "$build_dir/build.log" | head -n 60)
+    printf '%s\n' "${shown:-$(tail -n 20 "$build_dir/build.log")}" >&2
     die "the build failed; the whole text is in $build_dir/build.log"
   fi
   mv "$build_dir/starting.stamp" "$build_dir/$3.stamp"
