@@ -29,8 +29,4 @@ hfb_status hfb_parameters_convert(const hfb_parameters *from, const hfb_graph *g
 /* A cleared struct is allowed. */
 void hfb_parameters_deinit(hfb_parameters *parameters);
 
-/* One tensor drawn as a parameter called `name` would be: `init` as in the graph; padding_row -1: none. */
-hfb_status hfb_parameter_draw(const hfb_tensor *tensor, const char *name, uint64_t seed, hfb_init_kind kind, double a,
-                              double b, int64_t padding_row, hfb_pool *pool) HFB_MUST_USE;
-
 #endif
