@@ -1,0 +1,150 @@
+/* Working memory: one arena, each stored value at an offset that is known before the first run.
+ *
+ * Lives are intervals of steps. A loop may write its result over an operand that dies in it. Then, largest first, each
+ * value gets the lowest offset that no value with an overlapping life has taken (Pisarchyk and Lee, "Efficient memory
+ * management for deep neural net inference", 2020: greedy by size). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "compile/schedule.h"
+
+enum { ALIGNMENT = 64 };
+
+typedef struct block {
+  int value; /* id of the first value that lives in it */
+  int first_step, last_step;
+  int64_t bytes, offset;
+} block;
+
+typedef struct plan {
+  hfb_schedule *s;
+  int *block_of; /* by value id, -1: none */
+  block *blocks;
+  int block_count;
+} plan;
+
+static void find_lives(hfb_schedule *s) {
+  for (int i = 0; i < s->step_count; i++) {
+    hfb_storage *result = &s->storage[s->steps[i].result->id];
+    result->first_step = result->last_step = i;
+  }
+  for (int i = 0; i < s->step_count; i++) {
+    for (int k = 0; k < s->steps[i].operand_count; k++) s->storage[s->steps[i].operands[k]->id].last_step = i;
+  }
+}
+
+/* Every load of the operand is at the very element that is stored: the row is read before, or while, it is written. */
+static bool loads_match_store(const hfb_step *step, const hfb_value *operand) {
+  const hfb_loop *loop = step->loop;
+  const hfb_store *store = &loop->stores[0];
+  if (loop->terms[store->term].per_row) return false;
+  for (int i = 0; i < loop->term_count; i++) {
+    const hfb_term *term = &loop->terms[i];
+    if (term->kind != HFB_TERM_LOAD || step->slot_values[term->slot] != operand) continue;
+    if (term->args[0] >= 0 || term->offset != store->offset) return false;
+    for (int d = 0; d < loop->rank; d++) {
+      if (loop->extent[d] != 1 && term->strides[d] != store->strides[d]) return false;
+    }
+  }
+  return true;
+}
+
+/* The operand whose memory the step's result may take over, or NULL. */
+static const hfb_value *reusable_operand(const plan *p, int step_index) {
+  const hfb_step *step = &p->s->steps[step_index];
+  if (step->kind != HFB_STEP_ROWS) return NULL;
+  for (int k = 0; k < step->operand_count; k++) {
+    const hfb_value *operand = step->operands[k];
+    const hfb_storage *storage = &p->s->storage[operand->id];
+    if (storage->kind != HFB_STORAGE_ARENA || storage->last_step != step_index) continue;
+    if (storage->bytes != p->s->storage[step->result->id].bytes || operand->dtype != step->result->dtype) continue;
+    if (loads_match_store(step, operand)) return operand;
+  }
+  return NULL;
+}
+
+static void make_blocks(plan *p) {
+  for (int i = 0; i < p->s->step_count; i++) {
+    const hfb_value *result = p->s->steps[i].result;
+    const hfb_storage *storage = &p->s->storage[result->id];
+    if (storage->kind != HFB_STORAGE_ARENA || storage->bytes == 0) continue;
+    const hfb_value *reused = reusable_operand(p, i);
+    if (reused) {
+      const int b = p->block_of[reused->id];
+      p->block_of[result->id] = b;
+      p->blocks[b].last_step = storage->last_step;
+      continue;
+    }
+    p->block_of[result->id] = p->block_count;
+    p->blocks[p->block_count++] = (block){.value = result->id,
+                                          .first_step = storage->first_step,
+                                          .last_step = storage->last_step,
+                                          .bytes = (storage->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT,
+                                          .offset = -1};
+  }
+}
+
+static int compare_size(const void *a, const void *b) {
+  const block *x = *(block *const *)a, *y = *(block *const *)b;
+  if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+  return x->value - y->value;
+}
+
+static int compare_offset(const void *a, const void *b) {
+  const block *x = *(block *const *)a, *y = *(block *const *)b;
+  return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* `placed` holds the blocks that have offsets; `overlapping` is work space of the same size. */
+static void place(block *b, block **placed, int placed_count, block **overlapping) {
+  int count = 0;
+  for (int i = 0; i < placed_count; i++) {
+    if (placed[i]->first_step <= b->last_step && b->first_step <= placed[i]->last_step) overlapping[count++] = placed[i];
+  }
+  qsort(overlapping, (size_t)count, sizeof *overlapping, compare_offset);
+  int64_t at = 0;
+  for (int i = 0; i < count; i++) {
+    if (overlapping[i]->offset - at >= b->bytes) break;
+    const int64_t end = overlapping[i]->offset + overlapping[i]->bytes;
+    if (end > at) at = end;
+  }
+  b->offset = at;
+}
+
+static hfb_status place_blocks(plan *p) {
+  block **order = NULL, **overlapping = NULL;
+  hfb_status status = hfb_mem_alloc((size_t)p->block_count + 1, sizeof *order, &order);
+  if (status == HFB_OK) status = hfb_mem_alloc((size_t)p->block_count + 1, sizeof *overlapping, &overlapping);
+  if (status == HFB_OK) {
+    for (int i = 0; i < p->block_count; i++) order[i] = &p->blocks[i];
+    qsort(order, (size_t)p->block_count, sizeof *order, compare_size);
+    for (int i = 0; i < p->block_count; i++) {
+      place(order[i], order, i, overlapping);
+      const int64_t end = order[i]->offset + order[i]->bytes;
+      if (end > p->s->arena_bytes) p->s->arena_bytes = end;
+    }
+  }
+  hfb_mem_free(order);
+  hfb_mem_free(overlapping);
+  return status;
+}
+
+hfb_status hfb_memory_plan(hfb_schedule *schedule) {
+  plan p = {.s = schedule};
+  const int values = schedule->graph->value_count;
+  schedule->arena_bytes = 0;
+  find_lives(schedule);
+  hfb_status status = hfb_mem_alloc((size_t)values + 1, sizeof(int), &p.block_of);
+  if (status == HFB_OK) status = hfb_mem_alloc((size_t)schedule->step_count + 1, sizeof(block), &p.blocks);
+  if (status == HFB_OK) {
+    for (int v = 0; v < values; v++) p.block_of[v] = -1;
+    make_blocks(&p);
+    status = place_blocks(&p);
+    for (int v = 0; v < values && status == HFB_OK; v++) {
+      if (p.block_of[v] >= 0) schedule->storage[v].offset = p.blocks[p.block_of[v]].offset;
+    }
+  }
+  hfb_mem_free(p.block_of);
+  hfb_mem_free(p.blocks);
+  return status;
+}

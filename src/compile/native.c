@@ -1,0 +1,353 @@
+#include "compile/native.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "compile/passes.h"
+#include "compile/program.h"
+#include "ir/transform.h"
+
+/* Weights are packed once when a product has fewer rows than this. With more, packing them block by block inside the
+ * product costs about 2 % and no memory. */
+enum { PACK_BELOW_ROWS = 768 };
+
+/* ---- passes --------------------------------------------------------------------------------------------------- */
+
+static hfb_status dump_graph(const hfb_backend_options *options, const char *pass, const hfb_graph *graph) {
+  if (!options->dump_pass || !options->dump_text || strcmp(options->dump_pass, pass) != 0) return HFB_OK;
+  return hfb_graph_print(graph, options->dump_text);
+}
+
+typedef hfb_status (*graph_pass)(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph);
+
+static hfb_status simplify_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
+  return hfb_pass_simplify(graph, out_graph);
+}
+
+static hfb_status fold_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
+  return hfb_pass_fold(graph, out_graph);
+}
+
+/* The second round of simplify merges what decomposition made equal, and drops what folding left without users. */
+static const struct {
+  const char *name; /* for --dump */
+  graph_pass run;
+} graph_passes[] = {
+    {"simplify", simplify_pass},
+    {"decompose", hfb_pass_decompose},
+    {"fold", fold_pass},
+    {"primitives", simplify_pass},
+};
+
+static hfb_status run_passes(const hfb_graph *graph, const hfb_backend_options *options, bool match_attention, hfb_graph **out_graph) {
+  hfb_graph *current = NULL;
+  HFB_TRY(dump_graph(options, "input", graph));
+  for (size_t i = 0; i < sizeof graph_passes / sizeof graph_passes[0]; i++) {
+    hfb_graph *next = NULL;
+    hfb_status status = graph_passes[i].run(current ? current : graph, match_attention, &next);
+    hfb_graph_destroy(current);
+    HFB_TRY(status);
+    current = next;
+#ifndef NDEBUG
+    status = hfb_graph_verify(current);
+#endif
+    if (status == HFB_OK) status = dump_graph(options, graph_passes[i].name, current);
+    if (status != HFB_OK) {
+      hfb_graph_destroy(current);
+      return status;
+    }
+  }
+  *out_graph = current;
+  return HFB_OK;
+}
+
+static hfb_status build_schedule(hfb_program *p, const hfb_graph *graph, const hfb_backend_options *options) {
+  HFB_TRY(run_passes(graph, options, true, &p->graph));
+  hfb_status status = hfb_schedule_create(p->graph, &p->schedule);
+  if (status == HFB_UNSUPPORTED) { /* attention that cannot be computed in blocks: as separate products then */
+    hfb_graph_destroy(p->graph);
+    p->graph = NULL;
+    HFB_TRY(run_passes(graph, options, false, &p->graph));
+    status = hfb_schedule_create(p->graph, &p->schedule);
+  }
+  HFB_TRY(status);
+  return hfb_memory_plan(p->schedule);
+}
+
+/* ---- compile -------------------------------------------------------------------------------------------------- */
+
+static void native_destroy(hfb_program *p);
+
+static hfb_status bind_functions(hfb_program *p) {
+  const hfb_schedule *s = p->schedule;
+  const size_t steps = (size_t)s->step_count + 1;
+  HFB_TRY(hfb_mem_alloc(steps, sizeof *p->functions, &p->functions));
+  HFB_TRY(hfb_mem_alloc(steps, sizeof *p->kernels, &p->kernels));
+  HFB_TRY(hfb_mem_alloc(steps, sizeof *p->packed_of, &p->packed_of));
+  HFB_TRY(hfb_mem_alloc(steps, sizeof *p->packed, &p->packed));
+  HFB_TRY(hfb_mem_alloc((size_t)p->graph->value_count + 1, sizeof *p->storages, &p->storages));
+  HFB_TRY(hfb_mem_alloc((size_t)s->output_storage_count + 1, sizeof *p->output_storages, &p->output_storages));
+  for (int i = 0; i < s->step_count; i++) {
+    p->packed_of[i] = -1;
+    if (!s->steps[i].function) continue;
+    p->functions[i] = hfb_jit_symbol(p->jit, s->steps[i].function);
+    if (!p->functions[i]) return HFB_FAIL(HFB_INTERNAL, "native: compiled code lacks function %s", s->steps[i].function);
+  }
+  for (int i = 0; i < p->graph->node_count; i++) {
+    const hfb_node *node = p->graph->nodes[i];
+    if (node->op == HFB_OP_CONSTANT) p->storages[node->results[0].id] = (void *)hfb_node_attr(node, HFB_ATTR_DATA)->u.data;
+  }
+  return HFB_OK;
+}
+
+/* The input that an index comes from, through movement ops; -1 when it is computed. */
+static int index_input(const hfb_graph *graph, const hfb_value *index) {
+  while (hfb_op_info_of(index->node->op)->op_class == HFB_CLASS_MOVE && index->node->input_count == 1) index = index->node->inputs[0];
+  for (int i = 0; i < graph->input_count; i++) {
+    if (graph->inputs[i] == index) return i;
+  }
+  return -1;
+}
+
+static hfb_status collect_id_checks(hfb_program *p) {
+  HFB_TRY(hfb_mem_alloc((size_t)p->graph->node_count + 1, sizeof *p->id_checks, &p->id_checks));
+  for (int i = 0; i < p->graph->node_count; i++) {
+    const hfb_node *node = p->graph->nodes[i];
+    if (node->op != HFB_OP_GATHER) continue;
+    const int input = index_input(p->graph, node->inputs[1]);
+    if (input < 0) continue;
+    const int64_t extent = node->inputs[0]->shape.dim[hfb_node_int(node, HFB_ATTR_AXIS)];
+    p->id_checks[p->id_check_count++] = (hfb_id_check){input, extent};
+  }
+  return HFB_OK;
+}
+
+static hfb_status generate(hfb_program *p, const hfb_backend_options *options) {
+  const int64_t start = hfb_clock_ns();
+  HFB_TRY(hfb_emit(p->schedule, p->isa, hfb_cpu()->core_count, &p->code));
+  if (options->dump_pass && options->dump_text && strcmp(options->dump_pass, "schedule") == 0) {
+    HFB_TRY(hfb_schedule_print(p->schedule, options->dump_text));
+  }
+  p->stats.codegen_ns = hfb_clock_ns() - start;
+  if (p->code.unit_count == 0) return HFB_OK; /* nothing but library kernels */
+  const char *units[HFB_MAX_UNITS];
+  hfb_jit_stats jit_stats = {0};
+  for (int u = 0; u < p->code.unit_count; u++) units[u] = hfb_strbuf_text(&p->code.units[u]);
+  HFB_TRY(hfb_jit_build(p->code.unit_count, units, p->isa, options->cache_dir, &p->jit, &jit_stats));
+  p->stats.cc_ns = jit_stats.cc_ns;
+  p->stats.load_ns = jit_stats.load_ns;
+  p->stats.cache_hit = jit_stats.cache_hit;
+  return HFB_OK;
+}
+
+static hfb_status native_compile(const hfb_graph *graph, hfb_device *device, const hfb_backend_options *options,
+                                 hfb_program **out_program) {
+  const int64_t start = hfb_clock_ns();
+  const hfb_backend_options defaults = {0};
+  if (!options) options = &defaults;
+  hfb_program *p = NULL;
+  HFB_TRY(hfb_mem_alloc(1, sizeof *p, &p));
+  p->base.backend = hfb_backend_native();
+  p->device = device;
+  p->isa = hfb_cpu()->isa;
+  hfb_strbuf_init(&p->code_text);
+  hfb_status status = build_schedule(p, graph, options);
+  p->stats.passes_ns = hfb_clock_ns() - start;
+  if (status == HFB_OK) status = generate(p, options);
+  if (status == HFB_OK) status = bind_functions(p);
+  if (status == HFB_OK) status = collect_id_checks(p);
+  if (status != HFB_OK) {
+    native_destroy(p);
+    return status;
+  }
+  p->stats.compile_ns = hfb_clock_ns() - start;
+  p->stats.planned_peak_bytes =
+      p->schedule->arena_bytes + (int64_t)p->schedule->scratch_bytes * hfb_pool_size(hfb_device_pool(device));
+  *out_program = p;
+  return HFB_OK;
+}
+
+/* ---- parameters ----------------------------------------------------------------------------------------------- */
+
+static void release_packed(hfb_program *p) {
+  for (int i = 0; i < p->packed_count; i++) {
+    hfb_gemm_packed_destroy(p->packed[i].packed);
+    hfb_device_free(p->device, p->packed[i].memory, p->packed[i].bytes);
+  }
+  p->packed_count = 0;
+  p->stats.packed_bytes = 0;
+}
+
+static bool wants_packing(const hfb_program *p, const hfb_step *step) {
+  return step->kind == HFB_STEP_GEMM && step->batch_rank == 0 && step->m < PACK_BELOW_ROWS &&
+         p->schedule->storage[step->b.view.base->id].kind == HFB_STORAGE_PARAMETER;
+}
+
+static hfb_status pack_weight(hfb_program *p, const hfb_step *step, hfb_packed_weight *w) {
+  const hfb_dtype dtype = step->result->dtype;
+  const char *data = (const char *)p->storages[w->parameter->id] + w->offset * (int64_t)hfb_dtype_bytes(dtype);
+  w->bytes = hfb_gemm_packed_bytes(dtype, w->k, w->n, p->isa);
+  HFB_TRY(hfb_device_alloc(p->device, w->bytes, &w->memory));
+  hfb_status status = hfb_gemm_pack_b(dtype, w->k, w->n, data, w->row_stride, w->col_stride, p->isa, hfb_device_pool(p->device),
+                                      w->memory, &w->packed);
+  if (status != HFB_OK) hfb_device_free(p->device, w->memory, w->bytes);
+  return status;
+}
+
+static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *parameters) {
+  release_packed(p);
+  for (int i = 0; i < p->graph->parameter_count; i++) {
+    if (!hfb_tensor_is_contiguous(&parameters[i])) {
+      return HFB_FAIL(HFB_INVALID_ARGUMENT, "parameter %d is not row-major; copy it first", i);
+    }
+    p->storages[p->graph->parameters[i]->id] = parameters[i].data;
+  }
+  for (int i = 0; i < p->schedule->step_count; i++) {
+    const hfb_step *step = &p->schedule->steps[i];
+    p->packed_of[i] = -1;
+    if (!wants_packing(p, step)) continue;
+    hfb_packed_weight w = {.parameter = step->b.view.base,
+                           .offset = step->b.view.offset,
+                           .k = step->k,
+                           .n = step->n,
+                           .row_stride = step->b.row_stride,
+                           .col_stride = step->b.col_stride};
+    int known = 0;
+    while (known < p->packed_count && memcmp(&p->packed[known], &w, offsetof(hfb_packed_weight, packed)) != 0) known++;
+    if (known == p->packed_count) {
+      HFB_TRY(pack_weight(p, step, &w));
+      p->packed[p->packed_count++] = w;
+      p->stats.packed_bytes += (int64_t)w.bytes;
+    }
+    p->packed_of[i] = known;
+  }
+  return HFB_OK;
+}
+
+/* ---- run ------------------------------------------------------------------------------------------------------ */
+
+static hfb_status check_ids(const hfb_program *p, const hfb_tensor *inputs) {
+  for (int c = 0; c < p->id_check_count; c++) {
+    const hfb_tensor *ids = &inputs[p->id_checks[c].input];
+    const int64_t *data = ids->data;
+    const int64_t count = hfb_shape_elements(&ids->shape), extent = p->id_checks[c].extent;
+    for (int64_t i = 0; i < count; i++) {
+      if (data[i] >= 0 && data[i] < extent) continue;
+      const char *name = hfb_node_text(p->graph->inputs[p->id_checks[c].input]->node, HFB_ATTR_NAME, "?");
+      return HFB_FAIL(HFB_INVALID_ARGUMENT, "input %s: id %lld at element %lld is outside its table of %lld rows", name,
+                      (long long)data[i], (long long)i, (long long)extent);
+    }
+  }
+  return HFB_OK;
+}
+
+static hfb_status allocate_outputs(hfb_program *p) {
+  for (int v = 0; v < p->graph->node_count; v++) {
+    const hfb_value *value = &p->graph->nodes[v]->results[0];
+    const hfb_storage *storage = &p->schedule->storage[value->id];
+    if (storage->kind != HFB_STORAGE_OUTPUT) continue;
+    HFB_TRY(hfb_tensor_create(p->device, value->dtype, &value->shape, &p->output_storages[storage->index]));
+    p->storages[value->id] = p->output_storages[storage->index].data;
+  }
+  return HFB_OK;
+}
+
+/* The tensor of one output: a view of its storage. Inputs and parameters that are outputs are copied, since the caller
+ * owns what it gets. */
+static hfb_status make_output(hfb_program *p, int index, hfb_tensor *out) {
+  const hfb_value *value = p->graph->outputs[index].value;
+  const hfb_view *view = &p->schedule->output_views[index];
+  const hfb_storage *storage = &p->schedule->storage[view->base->id];
+  hfb_tensor seen = hfb_tensor_borrow(value->dtype, &value->shape, NULL);
+  memcpy(seen.strides, view->strides, sizeof seen.strides);
+  seen.data = (char *)p->storages[view->base->id] + view->offset * (int64_t)hfb_dtype_bytes(value->dtype);
+  if (storage->kind == HFB_STORAGE_OUTPUT) {
+    seen.buffer = p->output_storages[storage->index].buffer;
+    *out = hfb_tensor_retain(&seen);
+    return HFB_OK;
+  }
+  HFB_TRY(hfb_tensor_create(p->device, value->dtype, &value->shape, out));
+  return hfb_tensor_copy(&seen, out, hfb_device_pool(p->device));
+}
+
+static hfb_status run_in_arena(hfb_program *p) {
+  void *arena = NULL;
+  const size_t bytes = (size_t)p->schedule->arena_bytes;
+  if (bytes) HFB_TRY(hfb_device_alloc(p->device, bytes, &arena));
+  for (int i = 0; i < p->graph->node_count; i++) {
+    const int id = p->graph->nodes[i]->results[0].id;
+    const hfb_storage *storage = &p->schedule->storage[id];
+    if (storage->kind == HFB_STORAGE_ARENA) p->storages[id] = arena ? (char *)arena + storage->offset : NULL;
+  }
+  hfb_status status = hfb_program_execute(p);
+  if (arena) hfb_device_free(p->device, arena, bytes);
+  return status;
+}
+
+static hfb_status native_run(hfb_program *p, const hfb_tensor *inputs, hfb_tensor *outputs) {
+  HFB_TRY(check_ids(p, inputs));
+  for (int i = 0; i < p->graph->input_count; i++) {
+    if (!hfb_tensor_is_contiguous(&inputs[i])) return HFB_FAIL(HFB_INVALID_ARGUMENT, "input %d is not row-major; copy it first", i);
+    p->storages[p->graph->inputs[i]->id] = inputs[i].data;
+  }
+  hfb_status status = allocate_outputs(p);
+  if (status == HFB_OK) status = run_in_arena(p);
+  int made = 0;
+  while (status == HFB_OK && made < p->graph->output_count) {
+    memset(&outputs[made], 0, sizeof outputs[made]);
+    status = make_output(p, made, &outputs[made]);
+    made++;
+  }
+  if (status != HFB_OK) {
+    for (int i = 0; i < made; i++) hfb_tensor_release(&outputs[i]);
+  }
+  for (int i = 0; i < p->schedule->output_storage_count; i++) hfb_tensor_release(&p->output_storages[i]);
+  return status;
+}
+
+/* ---- the rest of the interface -------------------------------------------------------------------------------- */
+
+static void native_stats(const hfb_program *p, hfb_program_stats *out_stats) { *out_stats = p->stats; }
+
+static const int64_t *native_profile(const hfb_program *p) { return NULL; }
+
+static void native_destroy(hfb_program *p) {
+  if (!p) return;
+  release_packed(p);
+  hfb_jit_destroy(p->jit);
+  hfb_code_deinit(&p->code);
+  hfb_strbuf_deinit(&p->code_text);
+  hfb_schedule_destroy(p->schedule);
+  hfb_graph_destroy(p->graph);
+  hfb_mem_free(p->functions);
+  hfb_mem_free(p->kernels);
+  hfb_mem_free(p->packed_of);
+  hfb_mem_free(p->packed);
+  hfb_mem_free(p->storages);
+  hfb_mem_free(p->output_storages);
+  hfb_mem_free(p->id_checks);
+  hfb_mem_free(p);
+}
+
+const hfb_backend *hfb_backend_native(void) {
+  static const hfb_backend backend = {
+      .name = "native",
+      .help = "the compiler of this project: fused loops in generated C, products and attention in tuned kernels",
+      .compile = native_compile,
+      .bind_parameters = native_bind_parameters,
+      .run = native_run,
+      .stats = native_stats,
+      .profile = native_profile,
+      .destroy = native_destroy,
+  };
+  return &backend;
+}
+
+const char *hfb_native_code(const hfb_program *program) {
+  hfb_program *p = (hfb_program *)program; /* the text is a cache, no part of the program's state */
+  if (p->code_text.length == 0) {
+    for (int u = 0; u < p->code.unit_count; u++) hfb_strbuf_append(&p->code_text, hfb_strbuf_text(&p->code.units[u]));
+  }
+  return hfb_strbuf_text(&p->code_text);
+}

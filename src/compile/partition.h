@@ -1,0 +1,52 @@
+/* Which values get storage, and which loop computes each of the others.
+ *
+ * One sweep from the outputs: a value whose users all belong to one loop is computed inside that loop; a value with
+ * users in several is stored, unless it costs nothing (iotas and scalars). A matrix product whose users all belong to
+ * one loop without reductions lives only in the tiles of that loop, which becomes its epilogue.
+ *
+ * Lowering may find a value that cannot be computed where the sweep put it (a reduction over another axis, a reshape
+ * that is not affine): it marks the value `forced`, and the sweep is done again. */
+#ifndef HFB_COMPILE_PARTITION_H
+#define HFB_COMPILE_PARTITION_H
+
+#include "compile/affine.h"
+#include "compile/schedule.h"
+
+typedef struct hfb_partition {
+  const hfb_graph *graph;
+  int *use_counts;         /* by value id; outputs count */
+  int *user_begin;         /* by value id, node_count more than values: users[user_begin[id] .. user_begin[id + 1]) */
+  const hfb_node **users;
+  bool *forced;            /* by value id: needs storage; only grows */
+  bool *no_tile;           /* by value id of a product: must be stored; only grows */
+  const hfb_value **root;  /* by value id: the value that ends the loop which computes this one; itself when stored;
+                              NULL when dead, free (computed in every user) or from outside */
+  const hfb_value **tile;  /* by value id of a root: the product whose tiles the loop rewrites, or NULL */
+  bool *has_reduce;        /* by value id of a root */
+  bool *is_score;          /* by value id: scores of an attention: a root without storage */
+} hfb_partition;
+
+hfb_status hfb_partition_create(const hfb_graph *graph, hfb_partition **out_partition) HFB_MUST_USE;
+void hfb_partition_destroy(hfb_partition *partition); /* NULL is allowed */
+
+/* Assigns roots and tiles afresh from `forced` and `no_tile`. */
+void hfb_partition_sweep(hfb_partition *partition);
+
+/* Parameters, inputs and constants of more than one element, and roots that are not scores. */
+bool hfb_partition_is_stored(const hfb_partition *partition, const hfb_value *value);
+
+/* The matrix product of probabilities and values: an attention step. */
+bool hfb_is_attention(const hfb_node *node);
+
+/* Runs as one kernel of kernels.def. */
+bool hfb_is_kernel_step(const hfb_node *node);
+
+/* The stored value behind movement ops as a strided view; `storage` gives the strides of stored values. False when the
+ * value is not stored or the chain needs a copy; *out_blocker is then the value to store. */
+bool hfb_partition_view(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *value, hfb_view *out_view,
+                        const hfb_value **out_blocker);
+
+/* Sets `storage` of every stored value: kind, index, strides, bytes. Returns the number of output storages. */
+int hfb_partition_assign_storage(const hfb_partition *partition, hfb_storage *storage);
+
+#endif

@@ -1,0 +1,89 @@
+/* The schedule: the graph as a list of steps over storages.
+ *
+ * partition.c decides which values get storage and which are computed inside a loop; lower.c makes the loops; schedule.c
+ * puts the steps in order. Values without storage are never written to memory. */
+#ifndef HFB_COMPILE_SCHEDULE_H
+#define HFB_COMPILE_SCHEDULE_H
+
+#include "compile/affine.h"
+#include "compile/loop.h"
+#include "ir/graph.h"
+
+typedef enum hfb_step_kind {
+  HFB_STEP_ROWS,      /* a generated loop */
+  HFB_STEP_GEMM,      /* kernels/gemm.h, with a generated epilogue or none */
+  HFB_STEP_ATTENTION, /* kernels/attention.h, with a generated score function or none */
+  HFB_STEP_KERNEL     /* one kernel of kernels.def, as eager would run it */
+} hfb_step_kind;
+
+/* One operand of a matrix product as a strided matrix for each index of the batch. */
+typedef struct hfb_matrix_view {
+  hfb_view view;
+  int64_t row_stride, col_stride;
+  int64_t batch_strides[HFB_MAX_RANK];
+} hfb_matrix_view;
+
+typedef struct hfb_step {
+  hfb_step_kind kind;
+  const hfb_node *node;     /* the contraction, the softmax or the op; the root's node for ROWS */
+  const hfb_value *result;  /* whose storage the step writes */
+  hfb_loop *loop;           /* NULL: none */
+  const char *function;     /* name of the generated function; equal loops share one */
+  const hfb_value **slot_values; /* for each slot of the loop: the value whose storage it is; NULL: slot 0 of TILE, SCORE */
+
+  /* GEMM; a, b, v for ATTENTION are q, k, v */
+  int64_t m, n, k, batch;
+  int batch_rank;
+  int64_t batch_dims[HFB_MAX_RANK];
+  hfb_matrix_view a, b, v, c;
+  const hfb_value *bias;    /* added by the product itself: no function is generated for a lone bias */
+  float scale;
+  bool causal;
+
+  int operand_count;        /* every value read whose storage matters for lifetimes */
+  const hfb_value **operands;
+  hfb_view *operand_views;  /* KERNEL: how to see the node's inputs */
+} hfb_step;
+
+/* A storage: memory for one value. */
+typedef enum hfb_storage_kind {
+  HFB_STORAGE_NONE,
+  HFB_STORAGE_PARAMETER,
+  HFB_STORAGE_INPUT,
+  HFB_STORAGE_CONSTANT,
+  HFB_STORAGE_ARENA,  /* offset in the working memory */
+  HFB_STORAGE_OUTPUT  /* escapes: allocated anew for every run */
+} hfb_storage_kind;
+
+typedef struct hfb_storage {
+  hfb_storage_kind kind;
+  int index;         /* of the parameter, input, constant or output storage */
+  int64_t bytes;
+  int64_t offset;    /* ARENA */
+  int64_t strides[HFB_MAX_RANK]; /* elements; row-major unless a consumer wants another order */
+  int first_step, last_step;     /* life, set by the memory plan */
+} hfb_storage;
+
+typedef struct hfb_schedule {
+  hfb_arena arena;
+  const hfb_graph *graph; /* of primitives */
+  hfb_step *steps;
+  int step_count;
+  hfb_storage *storage;   /* by value id */
+  hfb_view *output_views; /* by graph output */
+  int output_storage_count;
+  int64_t arena_bytes;    /* the planned peak of working memory */
+  size_t scratch_bytes;   /* row scratch for each worker */
+} hfb_schedule;
+
+/* Partition, lowering and order. The graph must outlive the schedule. HFB_UNSUPPORTED when attention was matched but
+ * its scores cannot be lowered: decompose again without matching. */
+hfb_status hfb_schedule_create(const hfb_graph *graph, hfb_schedule **out_schedule) HFB_MUST_USE;
+void hfb_schedule_destroy(hfb_schedule *schedule); /* NULL is allowed */
+
+/* Lifetimes, in-place reuse, offsets; sets arena_bytes. */
+hfb_status hfb_memory_plan(hfb_schedule *schedule) HFB_MUST_USE;
+
+hfb_status hfb_schedule_print(const hfb_schedule *schedule, hfb_strbuf *out_text) HFB_MUST_USE;
+
+#endif
