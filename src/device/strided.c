@@ -105,7 +105,7 @@ static void walk_range(const hfb_strided *walk, hfb_strided_row_fn row, void *co
 }
 
 void hfb_strided_walk(const hfb_strided *walk, hfb_strided_row_fn row, void *context) {
-  walk_range(walk, row, context, 0, walk->count);
+  if (walk->count > 0) walk_range(walk, row, context, 0, walk->count);
 }
 
 typedef struct walk_job {
