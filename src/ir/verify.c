@@ -3,13 +3,14 @@
 #include "ir/graph.h"
 #include "ir/shape.h"
 
-static const char *node_label(const hfb_node *node) {
-  return (unsigned)node->op < HFB_OP_COUNT ? hfb_op_info_of(node->op)->name : "unknown";
+static hfb_status at_node(const hfb_node *node, hfb_status status) {
+  bool known = (unsigned)node->op < HFB_OP_COUNT;
+  hfb_error_prefix("node %d (%s)", node->id, known ? hfb_op_info_of(node->op)->name : "unknown op");
+  return status;
 }
 
-#define NODE_FAIL(node, format, ...)                                                                            \
-  HFB_FAIL(HFB_INTERNAL, "node %d (%s): " format ": the pass that made this graph has a bug", (node)->id, \
-           node_label(node), __VA_ARGS__)
+/* A damaged graph is a bug of whatever made it. */
+#define NODE_FAIL(node, ...) at_node((node), HFB_FAIL(HFB_INTERNAL, __VA_ARGS__))
 
 /* A value that is a result of an earlier node of this graph. */
 static bool value_is_sound(const hfb_graph *graph, const hfb_value *value, int before_node) {
