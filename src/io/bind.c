@@ -13,6 +13,7 @@ typedef enum match { MATCH_EXACT, MATCH_OTHER_SPELLING, MATCH_ALIAS, MATCH_NONE 
 typedef struct binder {
   const hfb_checkpoint *checkpoint;
   const char *class_name;
+  const hfb_config *config;
   const hfb_graph *graph;
   hfb_arena arena;
   hfb_names parameters; /* name to index */
@@ -42,7 +43,7 @@ static void note_unknown(binder *b, const hfb_stored_tensor *tensor) {
 static hfb_status offer_tensor(binder *b, const hfb_stored_tensor *tensor) {
   hfb_name_use use;
   const char *name = NULL;
-  hfb_status status = hfb_model_checkpoint_name(b->class_name, b->graph, tensor->name, &use, &name);
+  hfb_status status = hfb_model_checkpoint_name(b->class_name, b->config, b->graph, tensor->name, &use, &name);
   if (status == HFB_NOT_FOUND) {
     note_unknown(b, tensor);
     return HFB_OK;
@@ -145,10 +146,10 @@ static hfb_status bind_all(binder *b) {
   return check_sources(b);
 }
 
-hfb_status hfb_checkpoint_bind(const hfb_checkpoint *checkpoint, const char *class_name, const hfb_graph *graph,
-                               hfb_checkpoint_binding *out_binding) {
+hfb_status hfb_checkpoint_bind(const hfb_checkpoint *checkpoint, const char *class_name, const hfb_config *config,
+                               const hfb_graph *graph, hfb_checkpoint_binding *out_binding) {
   *out_binding = (hfb_checkpoint_binding){0};
-  binder b = {.checkpoint = checkpoint, .class_name = class_name, .graph = graph};
+  binder b = {.checkpoint = checkpoint, .class_name = class_name, .config = config, .graph = graph};
   b.binding = out_binding;
   hfb_arena_init(&b.arena);
   hfb_status status = bind_all(&b);

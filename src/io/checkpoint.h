@@ -33,8 +33,8 @@ typedef struct hfb_checkpoint_binding {
 
 /* Every weight gets its tensor, or the call fails (HFB_MISMATCH) with a message that counts the missing and the wrongly
  * shaped weights and names the first ones. */
-hfb_status hfb_checkpoint_bind(const hfb_checkpoint *checkpoint, const char *class_name, const hfb_graph *graph,
-                               hfb_checkpoint_binding *out_binding) HFB_MUST_USE;
+hfb_status hfb_checkpoint_bind(const hfb_checkpoint *checkpoint, const char *class_name, const hfb_config *config,
+                               const hfb_graph *graph, hfb_checkpoint_binding *out_binding) HFB_MUST_USE;
 void hfb_checkpoint_binding_deinit(hfb_checkpoint_binding *binding); /* a cleared struct is allowed */
 
 #endif
