@@ -1,0 +1,175 @@
+#include "bench/job.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/rng.h"
+
+static const struct {
+  const char *text, *failed, *out_of_memory;
+} stages[HFB_STAGE_COUNT] = {
+#define HFB_STAGE(id, text, failed, out_of_memory) [HFB_STAGE_##id] = {text, failed, out_of_memory},
+#include "bench/stages.def"
+#undef HFB_STAGE
+};
+
+const char *hfb_stage_text(hfb_stage stage) { return stages[stage].text; }
+
+const char *hfb_stage_status(hfb_stage stage, hfb_status cause) {
+  if (cause == HFB_OUT_OF_MEMORY) return stages[stage].out_of_memory;
+  if (cause == HFB_UNSUPPORTED && stage == HFB_STAGE_LOAD) return "model_fail_to_load";
+  return stages[stage].failed;
+}
+
+void hfb_monitor_step(const hfb_monitor *monitor, hfb_stage stage, int done, int total) {
+  if (monitor && monitor->report) monitor->report(monitor->context, stage, done, total);
+}
+
+void hfb_monitor_stage(const hfb_monitor *monitor, hfb_stage stage) { hfb_monitor_step(monitor, stage, 0, 0); }
+
+/* ---- Workload ---- */
+
+static hfb_status build_graph(const hfb_model_row *model, const hfb_config *config, int64_t batch, int64_t seq_len,
+                              hfb_dtype precision, hfb_graph **out_graph) {
+  hfb_suite_input suite[HFB_SUITE_INPUT_MAX];
+  hfb_model_input inputs[HFB_SUITE_INPUT_MAX];
+  int count = 0;
+  HFB_TRY(hfb_model_suite_inputs(model, config, batch, seq_len, suite, &count));
+  for (int i = 0; i < count; i++) inputs[i] = suite[i].input;
+  const hfb_model_request request = {
+      .class_name = model->class_name, .config = config, .input_count = count, .inputs = inputs};
+  hfb_graph *graph = NULL;
+  HFB_TRY(hfb_model_build(&request, &graph));
+  if (precision == HFB_F32) {
+    *out_graph = graph;
+    return HFB_OK;
+  }
+  hfb_status status = hfb_graph_convert(graph, precision, out_graph);
+  hfb_graph_destroy(graph);
+  return status;
+}
+
+hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t seq_len, hfb_dtype precision,
+                              hfb_config **out_config, hfb_graph **out_graph) {
+  hfb_config *config = NULL;
+  HFB_TRY(hfb_model_row_config(model, &config));
+  hfb_status status = build_graph(model, config, batch, seq_len, precision, out_graph);
+  if (status != HFB_OK || !out_config) hfb_config_destroy(config);
+  else *out_config = config;
+  return status;
+}
+
+static void fill_row_ends(int64_t *data, int64_t batch, int64_t row_length, int64_t value) {
+  for (int64_t row = 0; row < batch && row_length > 0; row++) data[row * row_length + row_length - 1] = value;
+}
+
+static hfb_status draw_input(const hfb_suite_input *suite, uint64_t seed, hfb_tensor *tensor) {
+  if (tensor->dtype != HFB_I64) {
+    return HFB_FAIL(HFB_UNSUPPORTED, "input '%s' is %s: only integers are drawn", suite->input.name,
+                    hfb_dtype_name(tensor->dtype));
+  }
+  int64_t *data = tensor->data, count = hfb_shape_elements(&tensor->shape);
+  hfb_philox stream = hfb_philox_named(seed, suite->input.name);
+  for (int64_t i = 0; i < count; i++) {
+    data[i] = suite->low + hfb_philox_below(stream, (uint64_t)i, suite->high - suite->low);
+  }
+  if (suite->last >= 0 && tensor->shape.rank == 2) {
+    fill_row_ends(data, tensor->shape.dim[0], tensor->shape.dim[1], suite->last);
+  }
+  return HFB_OK;
+}
+
+hfb_status hfb_inputs_draw(const hfb_model_row *model, const hfb_config *config, const hfb_graph *graph, int64_t batch,
+                           int64_t seq_len, uint64_t seed, hfb_device *device, hfb_tensor *out_inputs) {
+  hfb_suite_input suite[HFB_SUITE_INPUT_MAX];
+  int count = 0;
+  HFB_TRY(hfb_model_suite_inputs(model, config, batch, seq_len, suite, &count));
+  assert(count == graph->input_count);
+  hfb_status status = HFB_OK;
+  int made = 0;
+  for (; made < count && status == HFB_OK; made++) {
+    const hfb_value *value = graph->inputs[made];
+    out_inputs[made] = (hfb_tensor){0};
+    status = hfb_tensor_create(device, value->dtype, &value->shape, &out_inputs[made]);
+    if (status != HFB_OK) break;
+    if (suite[made].copy_of >= 0) {
+      status = hfb_tensor_copy(&out_inputs[suite[made].copy_of], &out_inputs[made], NULL);
+    } else {
+      status = draw_input(&suite[made], seed, &out_inputs[made]);
+    }
+  }
+  for (int i = 0; status != HFB_OK && i < made; i++) hfb_tensor_release(&out_inputs[i]);
+  return status;
+}
+
+hfb_status hfb_workload_create(const hfb_job *job, hfb_workload *out_workload) {
+  hfb_workload w = {0};
+  hfb_status status =
+      hfb_workload_graph(job->model, job->batch, job->seq_len, job->precision, &w.config, &w.graph);
+  if (status == HFB_OK) status = hfb_device_cpu_create(job->threads, job->memory_bytes, &w.device);
+  if (status == HFB_OK) status = hfb_parameters_draw(w.graph, w.device, job->seed, &w.parameters);
+  if (status == HFB_OK) status = hfb_mem_alloc((size_t)w.graph->input_count, sizeof(*w.inputs), &w.inputs);
+  if (status == HFB_OK) {
+    status = hfb_inputs_draw(job->model, w.config, w.graph, job->batch, job->seq_len, job->seed, w.device, w.inputs);
+  }
+  if (status == HFB_OK) *out_workload = w;
+  else hfb_workload_deinit(&w);
+  return status;
+}
+
+void hfb_workload_deinit(hfb_workload *workload) {
+  for (int i = 0; workload->inputs && i < workload->graph->input_count; i++) hfb_tensor_release(&workload->inputs[i]);
+  hfb_mem_free(workload->inputs);
+  hfb_parameters_deinit(&workload->parameters);
+  hfb_device_destroy(workload->device);
+  hfb_graph_destroy(workload->graph);
+  hfb_config_destroy(workload->config);
+  *workload = (hfb_workload){0};
+}
+
+/* ---- Side ---- */
+
+hfb_status hfb_side_open(hfb_side *side, const hfb_backend *backend, const hfb_graph *graph,
+                         const hfb_parameters *parameters, const hfb_backend_options *options, int threads,
+                         int64_t memory_bytes) {
+  *side = (hfb_side){.backend = backend, .graph = graph};
+  hfb_status status = hfb_device_cpu_create(threads, memory_bytes, &side->device);
+  if (status == HFB_OK) status = hfb_mem_alloc((size_t)graph->output_count, sizeof(*side->outputs), &side->outputs);
+  if (status == HFB_OK) status = backend->compile(graph, side->device, options, &side->program);
+  if (status == HFB_OK) status = backend->bind_parameters(side->program, parameters->tensors);
+  if (status != HFB_OK) hfb_side_close(side);
+  return status;
+}
+
+hfb_status hfb_side_run(hfb_side *side, const hfb_tensor *inputs) {
+  return side->backend->run(side->program, inputs, side->outputs);
+}
+
+void hfb_side_drop_outputs(hfb_side *side) {
+  for (int i = 0; side->outputs && i < side->graph->output_count; i++) hfb_tensor_release(&side->outputs[i]);
+}
+
+void hfb_side_drop_program(hfb_side *side) {
+  if (side->program) side->backend->destroy(side->program);
+  side->program = NULL;
+  hfb_device_empty_cache(side->device);
+}
+
+hfb_program_stats hfb_side_stats(const hfb_side *side) {
+  hfb_program_stats stats = {0};
+  side->backend->stats(side->program, &stats);
+  return stats;
+}
+
+int64_t hfb_side_peak_bytes(const hfb_side *side) {
+  return hfb_device_memory(side->device).peak_bytes + (int64_t)hfb_pool_scratch_bytes(hfb_device_pool(side->device));
+}
+
+void hfb_side_close(hfb_side *side) {
+  hfb_side_drop_outputs(side);
+  hfb_mem_free(side->outputs);
+  if (side->program) side->backend->destroy(side->program);
+  hfb_device_destroy(side->device);
+  *side = (hfb_side){0};
+}

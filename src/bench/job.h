@@ -1,0 +1,100 @@
+/* What is to be measured, how far it is, and the pieces that every measurement needs: the model with weights and
+ * inputs, and an engine that is ready to run it. */
+#ifndef HFB_BENCH_JOB_H
+#define HFB_BENCH_JOB_H
+
+#include "bench/engine.h"
+#include "bench/parameters.h"
+#include "bench/row.h"
+#include "ir/transform.h"
+#include "models/model.h"
+
+typedef struct hfb_job {
+  const hfb_model_row *model;
+  const hfb_engine *engine;
+  hfb_dtype precision; /* F32 or F64 */
+  int64_t batch, seq_len;
+  int threads; /* as hfb_pool_create */
+  uint64_t seed;
+  int64_t memory_bytes;    /* limit of each device; 0: none */
+  int iterations;          /* accuracy: runs of each side */
+  int repeat;              /* performance: pairs of samples */
+  int calls;               /* performance: model calls in one sample */
+  double timing_budget_s;  /* performance: fewer pairs when they would take longer, but at least 6; 0: no limit */
+  double machine_gflops;   /* 0: unknown */
+  const char *cache_dir;   /* performance: an empty folder for the compiler's cache */
+} hfb_job;
+
+typedef enum hfb_stage {
+#define HFB_STAGE(id, text, failed, out_of_memory) HFB_STAGE_##id,
+#include "bench/stages.def"
+#undef HFB_STAGE
+  HFB_STAGE_COUNT
+} hfb_stage;
+
+const char *hfb_stage_text(hfb_stage stage);
+/* The status string of a row that ends in this stage. `cause` tells out of memory, and in LOAD unsupported models. */
+const char *hfb_stage_status(hfb_stage stage, hfb_status cause);
+
+/* Told whenever a job goes on: `done` of `total` within the stage, 0 of 0 when it has no parts. */
+typedef struct hfb_monitor {
+  void (*report)(void *context, hfb_stage stage, int done, int total);
+  void *context;
+} hfb_monitor;
+void hfb_monitor_stage(const hfb_monitor *monitor, hfb_stage stage);
+void hfb_monitor_step(const hfb_monitor *monitor, hfb_stage stage, int done, int total);
+
+/* ---- The model with everything it reads ---- */
+
+typedef struct hfb_workload {
+  hfb_config *config;
+  hfb_graph *graph;
+  hfb_device *device; /* holds parameters and inputs; engines have devices of their own */
+  hfb_parameters parameters;
+  hfb_tensor *inputs; /* graph->input_count */
+} hfb_workload;
+
+/* Graph of the suite's row at the job's precision and shape, without weights: for listings and compiling. */
+hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t seq_len, hfb_dtype precision,
+                              hfb_config **out_config, hfb_graph **out_graph) HFB_MUST_USE;
+
+hfb_status hfb_workload_create(const hfb_job *job, hfb_workload *out_workload) HFB_MUST_USE;
+void hfb_workload_deinit(hfb_workload *workload); /* a cleared struct is allowed */
+
+/* Inputs of a suite row in the order of its graph, drawn from (seed, input name, element). Floats are made in the
+ * precision of the graph. out_inputs has graph->input_count entries; on failure none is owned. */
+hfb_status hfb_inputs_draw(const hfb_model_row *model, const hfb_config *config, const hfb_graph *graph, int64_t batch,
+                           int64_t seq_len, uint64_t seed, hfb_device *device, hfb_tensor *out_inputs) HFB_MUST_USE;
+
+/* ---- An engine with the model on a device of its own ---- */
+
+typedef struct hfb_side {
+  const hfb_backend *backend;
+  const hfb_graph *graph;
+  hfb_device *device;
+  hfb_program *program;
+  hfb_tensor *outputs; /* of the last run; graph->output_count */
+} hfb_side;
+
+/* Compiles and binds. `parameters` must outlive the side. */
+hfb_status hfb_side_open(hfb_side *side, const hfb_backend *backend, const hfb_graph *graph,
+                         const hfb_parameters *parameters, const hfb_backend_options *options, int threads,
+                         int64_t memory_bytes) HFB_MUST_USE;
+/* Runs once; the outputs of the run before must have been dropped or taken. */
+hfb_status hfb_side_run(hfb_side *side, const hfb_tensor *inputs) HFB_MUST_USE;
+void hfb_side_drop_outputs(hfb_side *side);
+/* Frees the program; the outputs of the last run stay until the side is closed. */
+void hfb_side_drop_program(hfb_side *side);
+hfb_program_stats hfb_side_stats(const hfb_side *side);
+/* Bytes now and at the peak, with the scratch memory of kernels. */
+int64_t hfb_side_peak_bytes(const hfb_side *side);
+void hfb_side_close(hfb_side *side); /* a cleared struct is allowed */
+
+/* ---- The two measurements ---- */
+
+/* Both fill the row's fields of their phase. On failure, what was known is in the row, and the last reported stage says
+ * where it happened. */
+hfb_status hfb_accuracy_measure(const hfb_job *job, const hfb_monitor *monitor, hfb_row *row) HFB_MUST_USE;
+hfb_status hfb_performance_measure(const hfb_job *job, const hfb_monitor *monitor, hfb_row *row) HFB_MUST_USE;
+
+#endif
