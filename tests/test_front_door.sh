@@ -11,7 +11,7 @@ mkdir -p "$root/src/cli" "$root/include" "$root/cmake" "$root/tools" "$bin"
 cp "$source_dir/hfbench" "$root/"
 cp "$source_dir/tools/front_door.sh" "$root/tools/"
 printf 'printf "runner %%s %%s\\n" "$1" "$2"\n' >"$root/tools/run_tests.sh"
-touch "$root/CMakeLists.txt" "$root/src/cli/main.c" "$root/src/other.c"
+touch "$root/CMakePresets.json" "$root/CMakeLists.txt" "$root/src/cli/main.c" "$root/src/other.c"
 
 for tool in sh chmod ln find mkdir touch flock nproc grep tail head mktemp rm mv cat sleep env readlink tr; do
   ln -s "$(command -v "$tool")" "$bin/$tool"
@@ -52,7 +52,7 @@ status_is() { [ "$status" = "$1" ]; }
 
 user() { printf 'echo %s\n' "$1" | stand_in id; }
 
-printf '1..27\n'
+printf '1..29\n'
 
 # Nothing is installed, and this user may not install.
 user 1000
@@ -84,7 +84,7 @@ if [ "$1" = --build ]; then
   chmod +x "$2/bin/hfbench"
 else
   [ ! -e "$WORK/unconfigurable" ] || { echo 'CMake Error: no jansson'; exit 1; }
-  printf 'CMAKE_HOME_DIRECTORY:INTERNAL=%s\n' "$PWD" >"$4/CMakeCache.txt"
+  { echo "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD"; cat "$WORK/cmocka" 2>/dev/null; } >"$4/CMakeCache.txt"
   touch "$4/build.ninja"
 fi
 CMAKE
@@ -141,6 +141,11 @@ rm "$work/broken"
 
 front_door test -k base
 check 'the tests build everything and start the runner' says '^runner release '
+echo CMOCKA_FOUND:INTERNAL=1 >"$work/cmocka"
+front_door test
+check 'a folder configured without cmocka is configured again' called preset
+front_door test
+check 'and only once' silent preset
 front_door test --bogus
 check 'an unknown option of the tests is refused' status_is 2
 

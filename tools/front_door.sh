@@ -63,15 +63,20 @@ has_libfuzzer() {
     clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null
 }
 
-# configure PRESET DIR: only when DIR is not configured, or is of another source folder.
+# is_configured PRESET DIR TARGET: for this source folder, by the presets as they are, with cmocka for the tests.
+is_configured() {
+  cache=$2/CMakeCache.txt
+  [ -e "$2/build.ninja" ] || [ -e "$2/Makefile" ] || return 1
+  grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$source_dir" "$cache" 2>/dev/null || return 1
+  [ -z "$(find "$source_dir/CMakePresets.json" -newer "$cache")" ] || return 1
+  [ "$3" != tests ] || [ "$1" = fuzz ] || grep -qx 'CMOCKA_FOUND:INTERNAL=1' "$cache"
+}
+
+# configure PRESET DIR TARGET
 configure() {
   source_dir=$(cd "$root" && pwd -P)
-  if [ -e "$2/CMakeCache.txt" ]; then
-    if [ -e "$2/build.ninja" ] || [ -e "$2/Makefile" ]; then
-      grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$source_dir" "$2/CMakeCache.txt" && return 0
-    fi
-    rm -rf "$2/CMakeCache.txt" "$2/CMakeFiles"
-  fi
+  is_configured "$@" && return 0
+  rm -rf "$2/CMakeCache.txt" "$2/CMakeFiles"
   compiler=""
   if [ "$1" = fuzz ] && has_libfuzzer; then compiler=-DCMAKE_C_COMPILER=clang; fi
   generator='Unix Makefiles'
@@ -105,7 +110,7 @@ build_target() {
   : >"$build_dir/build.log"
   show_progress "$build_dir/build.log" &
   progress=$!
-  configure "$1" "$build_dir"
+  configure "$1" "$build_dir" "$3"
   target=$3
   [ "$target" != tests ] || target=all
   result=0

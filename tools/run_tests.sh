@@ -45,6 +45,17 @@ if [ "$count" = 0 ]; then
   printf 'no test program of %s matches\n0 passed, 1 failed\n' "$build" >&2
   exit 1
 fi
+# A source whose program was not built is a failure, not a test less.
+if [ "$preset" != fuzz ]; then
+  for source in "$root"/tests/test_*.c; do
+    name=${source##*/}
+    name=${name%.c}
+    if [ -e "$source" ] && [ ! -x "$build/tests/$name" ]; then
+      printf 'FAIL  %-32s was not built\n' "$name"
+      printf '0\t1\t0\n' >"$results/$name.count"
+    fi
+  done
+fi
 xargs -P "$jobs" -n 1 sh "$root/tools/run_one_test.sh" <"$results/programs"
 
 awk -F '\t' '{ passed += $1; failed += $2; skipped += $3 }
