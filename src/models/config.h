@@ -33,7 +33,8 @@ const char *hfb_config_model_type(const hfb_config *config);
 const char *hfb_config_class(const hfb_config *config);
 
 /* Values by name. The field must be in the family's table with that kind (assert): use hfb_config_has before asking
- * for a field that only some families have. A null number is -1, a null text NULL. */
+ * for a field that only some families have. A null number is -1, a null text NULL. A boolean is also readable as an
+ * int: 0, 1 or -1 for null. */
 bool hfb_config_has(const hfb_config *config, const char *name);
 int64_t hfb_config_int(const hfb_config *config, const char *name);
 double hfb_config_float(const hfb_config *config, const char *name);

@@ -19,9 +19,9 @@ typedef struct hfb_model_class {
 } hfb_model_class;
 
 int hfb_model_class_count(void);
-const hfb_model_class *hfb_model_class_at(int index);
+hfb_model_class hfb_model_class_at(int index);
 /* HFB_UNSUPPORTED with the nearest names when the class is not known. */
-hfb_status hfb_model_class_find(const char *name, const hfb_model_class **out_class) HFB_MUST_USE;
+hfb_status hfb_model_class_find(const char *name, hfb_model_class *out_class) HFB_MUST_USE;
 
 /* An argument of forward() that is given. Ids, masks, labels and positions are I64; regression and multi-label labels
  * are F32. Ids are [batch, seq], masks likewise; labels as the class wants them. */
@@ -52,8 +52,8 @@ typedef enum hfb_name_use {
 } hfb_name_use;
 
 /* What a tensor of a checkpoint is for. Takes care of ties ("cls.predictions.decoder.weight"), of old names
- * ("LayerNorm.gamma") and of files that were saved from the bare model (no "bert." in front). `graph` is the one that
- * hfb_model_build gave for the class and configuration. HFB_NOT_FOUND when the class has no use for such a name. */
+ * ("LayerNorm.gamma") and of files that were saved from the bare model (no "bert." in front). `graph` is one that
+ * hfb_model_build gave for class and configuration; *out_name belongs to it. HFB_NOT_FOUND when the class has no such parameter. */
 hfb_status hfb_model_checkpoint_name(const char *class_name, const hfb_config *config, const hfb_graph *graph,
                                      const char *name, hfb_name_use *out_use, const char **out_name) HFB_MUST_USE;
 

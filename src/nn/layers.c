@@ -51,12 +51,6 @@ void hfb_nn_linear_declare(hfb_nn *nn, const char *name, int64_t in_features, in
   if (with_bias) bias_of(nn, name, out_features);
 }
 
-hfb_value *hfb_nn_linear_std(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, double deviation) {
-  if (x == NULL) return NULL;
-  hfb_value *weight = linear_weight(nn, name, last_dim(x), out_features, deviation);
-  return weight == NULL ? NULL : hfb_linear_op(nn->b, x, weight, NULL, true);
-}
-
 hfb_value *hfb_nn_conv1d(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, double deviation) {
   if (x == NULL) return NULL;
   hfb_value *weight =
@@ -66,6 +60,11 @@ hfb_value *hfb_nn_conv1d(hfb_nn *nn, const char *name, hfb_value *x, int64_t out
 }
 
 hfb_value *hfb_nn_embedding_weight(hfb_nn *nn, const char *name, int64_t rows, int64_t width, int64_t padding_idx) {
+  if (padding_idx >= rows) {
+    hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT, "padding id %lld lies outside the %lld rows of '%s'",
+                     (long long)padding_idx, (long long)rows, name);
+    return NULL;
+  }
   hfb_init init = hfb_init_normal(nn->init_std);
   init.padding_idx = padding_idx;
   return module_parameter(nn, name, "weight", matrix(rows, width), init);
@@ -87,12 +86,6 @@ hfb_value *hfb_nn_layer_norm(hfb_nn *nn, const char *name, hfb_value *x, double 
 void hfb_nn_layer_norm_declare(hfb_nn *nn, const char *name, int64_t width) {
   module_parameter(nn, name, "weight", vector(width), hfb_init_constant(1));
   bias_of(nn, name, width);
-}
-
-hfb_value *hfb_nn_rms_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps) {
-  if (x == NULL) return NULL;
-  hfb_value *weight = module_parameter(nn, name, "weight", vector(last_dim(x)), hfb_init_constant(1));
-  return hfb_rms_norm_op(nn->b, x, weight, eps);
 }
 
 hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p) {

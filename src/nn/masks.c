@@ -94,11 +94,8 @@ static hfb_value *bucket_ids(hfb_nn *nn, const hfb_nn_relative_bias *how) {
   return hfb_gather(b, buckets, hfb_add_scalar(b, distance, (double)(how->queries - 1)), 0);
 }
 
-hfb_value *hfb_nn_t5_relative_bias(hfb_nn *nn, const char *name, const hfb_nn_relative_bias *how, double deviation) {
-  double usual = nn->init_std;
-  nn->init_std = deviation;
-  hfb_value *table = hfb_nn_embedding_weight(nn, name, how->buckets, how->heads, -1);
-  nn->init_std = usual;
-  hfb_value *by_head = hfb_transpose(nn->b, hfb_embedding(nn->b, table, bucket_ids(nn, how), -1), (int[]){2, 0, 1});
+hfb_value *hfb_nn_t5_relative_bias(hfb_nn *nn, hfb_value *table, const hfb_nn_relative_bias *how) {
+  hfb_value *by_position = hfb_embedding(nn->b, table, bucket_ids(nn, how), -1);
+  hfb_value *by_head = hfb_transpose(nn->b, by_position, (int[]){2, 0, 1});
   return hfb_reshape(nn->b, by_head, 4, (int64_t[]){1, how->heads, how->queries, how->keys});
 }

@@ -25,8 +25,6 @@ hfb_init hfb_init_normal(double deviation);
 /* nn.Linear: weight [out,in] N(0, init_std), bias [out] zeros, [..,in] -> [..,out]. */
 hfb_value *hfb_nn_linear(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, bool with_bias);
 void hfb_nn_linear_declare(hfb_nn *nn, const char *name, int64_t in_features, int64_t out_features, bool with_bias);
-/* A linear layer without bias whose weight starts from its own deviation (T5). */
-hfb_value *hfb_nn_linear_std(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, double deviation);
 /* transformers' Conv1D: weight [in,out] N(0, deviation), bias [out]. */
 hfb_value *hfb_nn_conv1d(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, double deviation);
 
@@ -35,10 +33,9 @@ hfb_value *hfb_nn_embedding_weight(hfb_nn *nn, const char *name, int64_t rows, i
 hfb_value *hfb_nn_embedding(hfb_nn *nn, const char *name, hfb_value *ids, int64_t rows, int64_t width,
                             int64_t padding_idx);
 
-/* nn.LayerNorm and T5LayerNorm (no mean, no bias) over the last dimension. */
+/* nn.LayerNorm over the last dimension. */
 hfb_value *hfb_nn_layer_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps);
 void hfb_nn_layer_norm_declare(hfb_nn *nn, const char *name, int64_t width);
-hfb_value *hfb_nn_rms_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps);
 
 /* nn.Dropout with probability p: x itself unless training with p > 0. Every site of the HF class calls it. */
 hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p);
@@ -89,7 +86,7 @@ typedef struct hfb_nn_relative_bias {
   int64_t queries, keys, heads, buckets, max_distance;
   bool bidirectional;
 } hfb_nn_relative_bias;
-hfb_value *hfb_nn_t5_relative_bias(hfb_nn *nn, const char *name, const hfb_nn_relative_bias *how, double deviation);
+hfb_value *hfb_nn_t5_relative_bias(hfb_nn *nn, hfb_value *table, const hfb_nn_relative_bias *how);
 /* The bucket of key position minus query position. */
 int64_t hfb_nn_t5_bucket(const hfb_nn_relative_bias *how, int64_t relative_position);
 

@@ -1,0 +1,118 @@
+#include "models/bert_layers.h"
+
+#include <math.h>
+
+/* ---- Embeddings ---- */
+
+static hfb_value *token_types(hfb_nn *nn, const hfb_call *call) {
+  hfb_value *given = hfb_call_ids(nn, call, "token_type_ids", call->batch, call->length);
+  if (given != NULL) return given;
+  return hfb_full(nn->b, HFB_I64, hfb_shape_of(2, (int64_t[]){call->batch, call->length}), 0);
+}
+
+hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embeddings *how) {
+  int64_t vocab = hfb_call_int(call, "vocab_size"), positions = hfb_call_int(call, "max_position_embeddings");
+  int64_t types = hfb_call_int(call, "type_vocab_size");
+  hfb_call_check_length(nn, call, "the input", call->length, "max_position_embeddings");
+  hfb_scope_push(nn->b, "embeddings");
+  hfb_nn_embedding_weight(nn, "word_embeddings", vocab, how->width, how->pad_id);
+  hfb_nn_embedding_weight(nn, "position_embeddings", positions, how->width, how->position_pad);
+
+  hfb_value *words = hfb_nn_embedding(nn, "word_embeddings", hfb_call_arg(call, "input_ids"), vocab, how->width,
+                                      how->pad_id);
+  hfb_value *type = hfb_nn_embedding(nn, "token_type_embeddings", token_types(nn, call), types, how->width, -1);
+  hfb_value *position = hfb_nn_embedding(nn, "position_embeddings", how->positions, positions, how->width,
+                                         how->position_pad);
+  hfb_value *x = hfb_add(nn->b, hfb_add(nn->b, words, type), position);
+  x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
+  hfb_scope_pop(nn->b);
+  return x;
+}
+
+hfb_value *hfb_bert_embed_plain(hfb_nn *nn, const hfb_call *call, int64_t width) {
+  hfb_value *positions = hfb_call_positions(nn, call, "position_ids", call->length);
+  if (positions == NULL) positions = hfb_nn_positions(nn, call->length, 0);
+  hfb_bert_embeddings how = {
+      .width = width, .pad_id = hfb_call_int(call, "pad_token_id"), .position_pad = -1, .positions = positions};
+  return hfb_bert_embed(nn, call, &how);
+}
+
+/* ---- The encoder ---- */
+
+static hfb_value *self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias) {
+  int64_t width = hfb_call_int(call, "hidden_size"), heads = hfb_call_int(call, "num_attention_heads");
+  hfb_scope_push(nn->b, "self");
+  hfb_value *q = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "query", x, width, true), heads);
+  hfb_value *k = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "key", x, width, true), heads);
+  hfb_value *v = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "value", x, width, true), heads);
+  hfb_nn_attention attention = {.query_scale = 1,
+                                .score_scale = 1 / sqrt((double)(width / heads)),
+                                .bias = mask_bias,
+                                .dropout = hfb_call_float(call, "attention_probs_dropout_prob")};
+  hfb_value *context = hfb_nn_merge_heads(nn, hfb_nn_attend(nn, &attention, q, k, v));
+  hfb_scope_pop(nn->b);
+  return context;
+}
+
+/* dense, dropout, LayerNorm(. + residual): BertSelfOutput and BertOutput. */
+static hfb_value *output(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *residual) {
+  hfb_scope_push(nn->b, "output");
+  x = hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true);
+  x = hfb_nn_dropout(nn, x, hfb_call_float(call, "hidden_dropout_prob"));
+  x = hfb_nn_layer_norm(nn, "LayerNorm", hfb_add(nn->b, x, residual), hfb_call_float(call, "layer_norm_eps"));
+  hfb_scope_pop(nn->b);
+  return x;
+}
+
+hfb_value *hfb_bert_feed_forward(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
+  hfb_value *inner = hfb_nn_linear(nn, "intermediate.dense", x, hfb_call_int(call, "intermediate_size"), true);
+  inner = hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), inner);
+  return output(nn, call, inner, x);
+}
+
+hfb_value *hfb_bert_encode(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
+  hfb_call_check_heads(nn, call, "hidden_size", "num_attention_heads");
+  hfb_value *mask = hfb_call_ids(nn, call, "attention_mask", call->batch, call->length);
+  hfb_value *mask_bias = mask == NULL ? NULL : hfb_nn_padding_bias(nn, mask);
+  int64_t layers = hfb_call_int(call, "num_hidden_layers");
+  for (int64_t i = 0; i < layers; i++) {
+    hfb_scope_push(nn->b, "encoder.layer.%d", (int)i);
+    hfb_scope_push(nn->b, "attention");
+    x = output(nn, call, self_attention(nn, call, x, mask_bias), x);
+    hfb_scope_pop(nn->b);
+    x = hfb_bert_feed_forward(nn, call, x);
+    hfb_scope_pop(nn->b);
+  }
+  return x;
+}
+
+/* ---- Poolers and heads ---- */
+
+hfb_value *hfb_first_token(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
+  if (x == NULL) return NULL;
+  return hfb_reshape(nn->b, hfb_slice(nn->b, x, 1, 0, 1), 2, (int64_t[]){call->batch, x->shape.dim[2]});
+}
+
+hfb_value *hfb_bert_pool(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
+  hfb_value *first = hfb_first_token(nn, call, x);
+  return hfb_nn_activation(nn, "tanh", hfb_nn_linear(nn, "pooler.dense", first, hfb_call_int(call, "hidden_size"), true));
+}
+
+void hfb_bert_masked_lm(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words) {
+  int64_t vocab = hfb_call_int(call, "vocab_size");
+  hfb_scope_push(nn->b, "cls.predictions");
+  hfb_value *bias = hfb_parameter(nn->b, "bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
+  hfb_scope_push(nn->b, "transform");
+  x = hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true);
+  x = hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), x);
+  x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
+  hfb_scope_pop(nn->b);
+  hfb_value *weight = hfb_head_output_weight(nn, call, "decoder.weight", words);
+  hfb_scope_pop(nn->b);
+  hfb_head_token_logits(nn, call, hfb_linear_op(nn->b, x, weight, bias, true), false);
+}
+
+double hfb_classifier_dropout(const hfb_call *call) {
+  double own = hfb_call_float(call, "classifier_dropout");
+  return own < 0 ? hfb_call_float(call, "hidden_dropout_prob") : own;
+}

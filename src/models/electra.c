@@ -1,0 +1,94 @@
+/* ELECTRA (Clark et al., 2020): BERT's encoder behind narrower embeddings. */
+#include "models/bert_layers.h"
+
+static const hfb_field fields[] = {
+    {"vocab_size", HFB_FIELD_SIZE, "30522", NULL},
+    {"embedding_size", HFB_FIELD_SIZE, "128", NULL},
+    {"hidden_size", HFB_FIELD_SIZE, "256", NULL},
+    {"num_hidden_layers", HFB_FIELD_COUNT, "12", NULL},
+    {"num_attention_heads", HFB_FIELD_COUNT, "4", NULL},
+    {"intermediate_size", HFB_FIELD_SIZE, "1024", NULL},
+    {"hidden_act", HFB_FIELD_ACTIVATION, "gelu", NULL},
+    {"hidden_dropout_prob", HFB_FIELD_PROBABILITY, "0.1", NULL},
+    {"attention_probs_dropout_prob", HFB_FIELD_PROBABILITY, "0.1", NULL},
+    {"classifier_dropout", HFB_FIELD_PROBABILITY, "null", "null"},
+    {"max_position_embeddings", HFB_FIELD_SIZE, "512", NULL},
+    {"type_vocab_size", HFB_FIELD_SIZE, "2", NULL},
+    {"initializer_range", HFB_FIELD_POSITIVE, "0.02", NULL},
+    {"layer_norm_eps", HFB_FIELD_POSITIVE, "1e-12", NULL},
+    {"pad_token_id", HFB_FIELD_ID, "0", NULL},
+    {"position_embedding_type", HFB_FIELD_TEXT, "absolute", "absolute"},
+    {"is_decoder", HFB_FIELD_BOOL, "false", "false"},
+};
+
+/* ElectraModel; the projection exists only where the widths differ. */
+static hfb_value *model(hfb_nn *nn, const hfb_call *call) {
+  int64_t narrow = hfb_call_int(call, "embedding_size"), width = hfb_call_int(call, "hidden_size");
+  nn->init_std = hfb_call_float(call, "initializer_range");
+  hfb_scope_push(nn->b, "electra");
+  hfb_value *x = hfb_bert_embed_plain(nn, call, narrow);
+  x = hfb_nn_dropout(nn, x, hfb_call_float(call, "hidden_dropout_prob"));
+  if (narrow != width) x = hfb_nn_linear(nn, "embeddings_project", x, width, true);
+  x = hfb_bert_encode(nn, call, x);
+  hfb_scope_pop(nn->b);
+  return x;
+}
+
+/* ElectraGeneratorPredictions and generator_lm_head. */
+static hfb_value *generator_logits(hfb_nn *nn, const hfb_call *call) {
+  int64_t narrow = hfb_call_int(call, "embedding_size"), vocab = hfb_call_int(call, "vocab_size");
+  hfb_value *x = model(nn, call);
+  hfb_scope_push(nn->b, "generator_predictions");
+  hfb_nn_layer_norm_declare(nn, "LayerNorm", narrow);
+  x = hfb_nn_activation(nn, "gelu", hfb_nn_linear(nn, "dense", x, narrow, true));
+  x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
+  hfb_scope_pop(nn->b);
+  hfb_value *words = hfb_nn_embedding_weight(nn, "electra.embeddings.word_embeddings", vocab, narrow,
+                                             hfb_call_int(call, "pad_token_id"));
+  hfb_value *weight = hfb_head_output_weight(nn, call, "generator_lm_head.weight", words);
+  hfb_value *bias = hfb_parameter(nn->b, "generator_lm_head.bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
+  return hfb_linear_op(nn->b, x, weight, bias, true);
+}
+
+static void masked_lm(hfb_nn *nn, const hfb_call *call) {
+  hfb_head_token_logits(nn, call, generator_logits(nn, call), false);
+}
+
+/* is_decoder is false, so attention sees both sides; the loss is shifted all the same. */
+static void causal_lm(hfb_nn *nn, const hfb_call *call) {
+  hfb_head_token_logits(nn, call, generator_logits(nn, call), true);
+}
+
+static void question_answering(hfb_nn *nn, const hfb_call *call) {
+  hfb_head_question_answering(nn, call, model(nn, call));
+}
+
+static void token_classification(hfb_nn *nn, const hfb_call *call) {
+  hfb_head_token_classification(nn, call, model(nn, call), hfb_classifier_dropout(call));
+}
+
+/* ElectraClassificationHead on the first token. */
+static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
+  double p = hfb_classifier_dropout(call);
+  hfb_value *x = hfb_nn_dropout(nn, hfb_first_token(nn, call, model(nn, call)), p);
+  hfb_scope_push(nn->b, "classifier");
+  x = hfb_nn_activation(nn, "gelu", hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true));
+  x = hfb_nn_linear(nn, "out_proj", hfb_nn_dropout(nn, x, p), hfb_call_int(call, "num_labels"), true);
+  hfb_scope_pop(nn->b);
+  hfb_head_classification(nn, call, x);
+}
+
+#define TIED "generator_lm_head.weight=electra.embeddings.word_embeddings.weight"
+#define IGNORED                                                                                              \
+  "*.position_ids *.token_type_ids generator_predictions.* generator_lm_head.* discriminator_predictions.* " \
+  "qa_outputs.* classifier.*"
+
+static const hfb_class_row classes[] = {
+    {"ElectraForMaskedLM", masked_lm, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, TIED, IGNORED},
+    {"ElectraForCausalLM", causal_lm, HFB_BERT_INPUTS, HFB_REFUSED_CAUSAL, TIED, IGNORED},
+    {"ElectraForQuestionAnswering", question_answering, HFB_BERT_SPAN_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
+    {"ElectraForSequenceClassification", sequence_classification, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
+    {"ElectraForTokenClassification", token_classification, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
+};
+
+HFB_FAMILY(electra, "electra", "electra", fields, classes);

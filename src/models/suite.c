@@ -1,0 +1,83 @@
+/* The suite: its rows and the arguments that the benchmark gives. */
+#include <string.h>
+
+#include "models/family.h"
+
+#define HFB_MODEL(name, class_name, config, overrides, known, divisor, batch, seq, ids, decoder, labels, tol_training, \
+                  tol_inference, flags)                                                                                \
+  {name,  class_name,   config,        overrides, known, divisor, batch, seq, HFB_IDS_##ids, HFB_DECODER_##decoder,   \
+   HFB_LABELS_##labels, tol_training, tol_inference, flags},
+static const hfb_model_row rows[] = {
+#include "models/models.def"
+};
+#undef HFB_MODEL
+enum { ROW_COUNT = (int)(sizeof rows / sizeof rows[0]) };
+
+int hfb_model_row_count(void) {
+  return ROW_COUNT;
+}
+
+const hfb_model_row *hfb_model_row_at(int index) {
+  return &rows[index];
+}
+
+static const char *row_name_at(void *context, size_t index) {
+  return rows[index].name;
+}
+
+hfb_status hfb_model_find(const char *name, const hfb_model_row **out_row) {
+  for (int i = 0; i < ROW_COUNT; i++) {
+    if (strcmp(rows[i].name, name) == 0) {
+      *out_row = &rows[i];
+      return HFB_OK;
+    }
+  }
+  char suggestion[HFB_SUGGESTION_BYTES];
+  hfb_suggest(name, row_name_at, ROW_COUNT, suggestion);
+  return HFB_FAIL(HFB_NOT_FOUND, "no model is called '%.64s'%s", name, suggestion);
+}
+
+hfb_status hfb_model_row_config(const hfb_model_row *row, hfb_config **out_config) {
+  hfb_model_class known;
+  HFB_TRY(hfb_model_class_find(row->class_name, &known));
+  return hfb_config_create(known.model_type, row->overrides, out_config);
+}
+
+static hfb_suite_input *append(hfb_suite_input *inputs, int *count, const char *name, hfb_shape shape, int64_t high) {
+  hfb_suite_input *input = &inputs[(*count)++];
+  *input = (hfb_suite_input){.input = {.name = name, .dtype = HFB_I64, .shape = shape},
+                             .low = 0,
+                             .high = high > 0 ? high : 1,
+                             .last = -1,
+                             .copy_of = -1};
+  return input;
+}
+
+hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *config, int64_t batch, int64_t seq,
+                                  hfb_suite_input *out_inputs, int *out_count) {
+  if (batch < 1 || seq < 1) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s needs a batch and a length of at least 1, got %lld and %lld", row->name,
+                    (long long)batch, (long long)seq);
+  }
+  int64_t vocab = hfb_config_int(config, "vocab_size");
+  hfb_shape tokens = hfb_shape_of(2, (int64_t[]){batch, seq}), rows_only = hfb_shape_of(1, (int64_t[]){batch});
+  int count = 0;
+  hfb_suite_input *ids = append(out_inputs, &count, "input_ids", tokens, row->ids == HFB_IDS_ZERO ? 1 : vocab);
+  if (row->ids == HFB_IDS_VOCAB_LAST_EOS) ids->last = hfb_config_int(config, "eos_token_id");
+  if (row->decoder == HFB_DECODER_SAME_IDS) {
+    append(out_inputs, &count, "decoder_input_ids", tokens, vocab)->copy_of = 0;
+  }
+  switch (row->labels) {
+    case HFB_LABELS_VOCAB: append(out_inputs, &count, "labels", tokens, vocab); break;
+    case HFB_LABELS_VOCAB_LESS_1: append(out_inputs, &count, "labels", tokens, vocab - 1); break;
+    case HFB_LABELS_POSITIONS:
+      append(out_inputs, &count, "start_positions", rows_only, seq);
+      append(out_inputs, &count, "end_positions", rows_only, seq);
+      break;
+    case HFB_LABELS_CLASSES_LESS_1:
+      append(out_inputs, &count, "labels", rows_only, hfb_config_int(config, "num_labels") - 1);
+      break;
+  }
+  *out_count = count;
+  return HFB_OK;
+}
