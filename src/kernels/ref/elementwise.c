@@ -78,8 +78,6 @@ static double f64_le(double x, double y) { return x <= y; }
 static int64_t i64_add(int64_t x, int64_t y) { return (int64_t)((uint64_t)x + (uint64_t)y); }
 static int64_t i64_sub(int64_t x, int64_t y) { return (int64_t)((uint64_t)x - (uint64_t)y); }
 static int64_t i64_mul(int64_t x, int64_t y) { return (int64_t)((uint64_t)x * (uint64_t)y); }
-/* Truncates. Division by zero yields 0 (it has no value, and must not stop the program). */
-static int64_t i64_div(int64_t x, int64_t y) { return y == 0 ? 0 : y == -1 ? i64_neg(x, 0) : x / y; }
 static int64_t i64_maximum(int64_t x, int64_t y) { return x > y ? x : y; }
 static int64_t i64_minimum(int64_t x, int64_t y) { return x < y ? x : y; }
 static int64_t i64_eq(int64_t x, int64_t y) { return x == y; }
@@ -98,7 +96,7 @@ static const binary_functions binary_table[HFB_OP_COUNT] = {
     [HFB_OP_ADD] = {f64_add, i64_add},
     [HFB_OP_SUB] = {f64_sub, i64_sub},
     [HFB_OP_MUL] = {f64_mul, i64_mul},
-    [HFB_OP_DIV] = {f64_div, i64_div},
+    [HFB_OP_DIV] = {f64_div, NULL},
     [HFB_OP_MAXIMUM] = {f64_maximum, i64_maximum},
     [HFB_OP_MINIMUM] = {f64_minimum, i64_minimum},
     [HFB_OP_EQ] = {f64_eq, i64_eq},
