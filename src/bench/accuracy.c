@@ -206,8 +206,8 @@ static hfb_status run_check(check *c) {
   }
   c->has_reference = run_reference(c) == HFB_OK;
   if (!c->has_reference) {
-    hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, "no float64 reference: outputs are compared by cosine");
-    hfb_row_text(c->row, HFB_COLUMN_ERROR, hfb_error_message());
+    hfb_error_prefix("no float64 reference, outputs are compared by cosine");
+    hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_error_message());
   }
   const hfb_backend *eager = hfb_engine_find("eager")->backend();
   HFB_TRY(run_side(c, HFB_STAGE_EAGER_1, eager, &c->eager));

@@ -78,6 +78,8 @@ bool hfb_row_has(const hfb_row *row, hfb_column column) { return get(row, column
 
 const char *hfb_row_get_text(const hfb_row *row, hfb_column column) { return json_string_value(get(row, column)); }
 
+int64_t hfb_row_get_int(const hfb_row *row, hfb_column column) { return json_integer_value(get(row, column)); }
+
 double hfb_row_get_real(const hfb_row *row, hfb_column column) {
   const json_t *value = get(row, column);
   return json_is_number(value) ? json_number_value(value) : NAN;

@@ -53,6 +53,7 @@ void hfb_row_json(hfb_row *row, hfb_column column, json_t *value); /* takes the 
 
 bool hfb_row_has(const hfb_row *row, hfb_column column);
 const char *hfb_row_get_text(const hfb_row *row, hfb_column column); /* NULL when missing */
+int64_t hfb_row_get_int(const hfb_row *row, hfb_column column);      /* 0 when missing */
 double hfb_row_get_real(const hfb_row *row, hfb_column column);      /* of INT or REAL; NaN when missing */
 bool hfb_row_get_pair(const hfb_row *row, hfb_column column, double *out_low, double *out_high);
 
