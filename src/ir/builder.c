@@ -118,17 +118,25 @@ void hfb_output_add(hfb_builder *b, const char *name, hfb_value *value) {
   if (status != HFB_OK) record(b, status);
 }
 
-static hfb_attr int_attr(hfb_attr_key key, int64_t value) { return (hfb_attr){.key = key, .u.i = value}; }
+static hfb_attr int_attr(hfb_attr_key key, int64_t value) {
+  return (hfb_attr){.key = key, .u.i = value};
+}
 
-static hfb_attr float_attr(hfb_attr_key key, double value) { return (hfb_attr){.key = key, .u.f = value}; }
+static hfb_attr float_attr(hfb_attr_key key, double value) {
+  return (hfb_attr){.key = key, .u.f = value};
+}
 
 static hfb_attr shape_attr(const hfb_shape *shape) {
   return (hfb_attr){.key = HFB_ATTR_SHAPE, .u.ints = {shape->rank, shape->dim}};
 }
 
-static hfb_attr dtype_attr(hfb_dtype dtype) { return (hfb_attr){.key = HFB_ATTR_DTYPE, .u.dtype = dtype}; }
+static hfb_attr dtype_attr(hfb_dtype dtype) {
+  return (hfb_attr){.key = HFB_ATTR_DTYPE, .u.dtype = dtype};
+}
 
-static hfb_attr name_attr(const char *name) { return (hfb_attr){.key = HFB_ATTR_NAME, .u.text = name}; }
+static hfb_attr name_attr(const char *name) {
+  return (hfb_attr){.key = HFB_ATTR_NAME, .u.text = name};
+}
 
 #define COUNT_OF(array) ((int)(sizeof(array) / sizeof((array)[0])))
 

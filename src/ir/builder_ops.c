@@ -5,9 +5,13 @@
 
 #define COUNT_OF(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
-static hfb_attr int_attr(hfb_attr_key key, int64_t value) { return (hfb_attr){.key = key, .u.i = value}; }
+static hfb_attr int_attr(hfb_attr_key key, int64_t value) {
+  return (hfb_attr){.key = key, .u.i = value};
+}
 
-static hfb_attr float_attr(hfb_attr_key key, double value) { return (hfb_attr){.key = key, .u.f = value}; }
+static hfb_attr float_attr(hfb_attr_key key, double value) {
+  return (hfb_attr){.key = key, .u.f = value};
+}
 
 static hfb_attr ints_attr(hfb_attr_key key, int count, const int64_t *values) {
   return (hfb_attr){.key = key, .u.ints = {count, values}};
@@ -23,7 +27,9 @@ static int64_t resolve_axis(const hfb_value *x, int axis) {
   return axis + x->shape.rank;
 }
 
-static hfb_attr axis_attr(const hfb_value *x, int axis) { return int_attr(HFB_ATTR_AXIS, resolve_axis(x, axis)); }
+static hfb_attr axis_attr(const hfb_value *x, int axis) {
+  return int_attr(HFB_ATTR_AXIS, resolve_axis(x, axis));
+}
 
 /* For functions that index the dimensions of x themselves. */
 static bool axis_exists(hfb_builder *b, hfb_op op, const hfb_value *x, int64_t axis) {
@@ -43,16 +49,26 @@ static bool rank_fits(hfb_builder *b, hfb_op op, int rank) {
 
 /* ---- elementwise ---- */
 
-hfb_value *hfb_unary(hfb_builder *b, hfb_op op, hfb_value *x) { return build_1(b, op, x, 0, NULL); }
+hfb_value *hfb_unary(hfb_builder *b, hfb_op op, hfb_value *x) {
+  return build_1(b, op, x, 0, NULL);
+}
 
 hfb_value *hfb_binary(hfb_builder *b, hfb_op op, hfb_value *x, hfb_value *y) {
   return hfb_build(b, op, 2, (hfb_value *[]){x, y}, 0, NULL);
 }
 
-hfb_value *hfb_add(hfb_builder *b, hfb_value *x, hfb_value *y) { return hfb_binary(b, HFB_OP_ADD, x, y); }
-hfb_value *hfb_sub(hfb_builder *b, hfb_value *x, hfb_value *y) { return hfb_binary(b, HFB_OP_SUB, x, y); }
-hfb_value *hfb_mul(hfb_builder *b, hfb_value *x, hfb_value *y) { return hfb_binary(b, HFB_OP_MUL, x, y); }
-hfb_value *hfb_div(hfb_builder *b, hfb_value *x, hfb_value *y) { return hfb_binary(b, HFB_OP_DIV, x, y); }
+hfb_value *hfb_add(hfb_builder *b, hfb_value *x, hfb_value *y) {
+  return hfb_binary(b, HFB_OP_ADD, x, y);
+}
+hfb_value *hfb_sub(hfb_builder *b, hfb_value *x, hfb_value *y) {
+  return hfb_binary(b, HFB_OP_SUB, x, y);
+}
+hfb_value *hfb_mul(hfb_builder *b, hfb_value *x, hfb_value *y) {
+  return hfb_binary(b, HFB_OP_MUL, x, y);
+}
+hfb_value *hfb_div(hfb_builder *b, hfb_value *x, hfb_value *y) {
+  return hfb_binary(b, HFB_OP_DIV, x, y);
+}
 
 hfb_value *hfb_add_scalar(hfb_builder *b, hfb_value *x, double value) {
   hfb_attr attr = float_attr(HFB_ATTR_VALUE, value);
@@ -239,4 +255,6 @@ hfb_value *hfb_pair_loss(hfb_builder *b, hfb_op op, hfb_value *x, hfb_value *tar
   return hfb_binary(b, op, x, target);
 }
 
-hfb_value *hfb_fft2_real(hfb_builder *b, hfb_value *x) { return hfb_unary(b, HFB_OP_FFT2_REAL, x); }
+hfb_value *hfb_fft2_real(hfb_builder *b, hfb_value *x) {
+  return hfb_unary(b, HFB_OP_FFT2_REAL, x);
+}

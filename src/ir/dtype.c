@@ -30,11 +30,17 @@ const char *hfb_dtype_name(hfb_dtype dtype) {
   return (unsigned)dtype < HFB_DTYPE_COUNT ? dtypes[dtype].name : "unknown_dtype";
 }
 
-size_t hfb_dtype_bytes(hfb_dtype dtype) { return dtypes[dtype].bytes; }
+size_t hfb_dtype_bytes(hfb_dtype dtype) {
+  return dtypes[dtype].bytes;
+}
 
-bool hfb_dtype_is_float(hfb_dtype dtype) { return dtypes[dtype].kind == KIND_FLOAT; }
+bool hfb_dtype_is_float(hfb_dtype dtype) {
+  return dtypes[dtype].kind == KIND_FLOAT;
+}
 
-bool hfb_dtype_is_int(hfb_dtype dtype) { return dtypes[dtype].kind == KIND_INT; }
+bool hfb_dtype_is_int(hfb_dtype dtype) {
+  return dtypes[dtype].kind == KIND_INT;
+}
 
 bool hfb_dtype_parse(const char *name, hfb_dtype *out_dtype) {
   for (int i = 0; i < HFB_DTYPE_COUNT; i++) {
@@ -106,7 +112,8 @@ hfb_status hfb_shape_check(const hfb_shape *shape) {
   for (int i = 0; i < shape->rank; i++) {
     int64_t extent = shape->dim[i];
     if (extent < 0) {
-      return HFB_FAIL(HFB_INVALID_ARGUMENT, "shape %s has a negative extent", hfb_shape_print(shape, text, sizeof(text)));
+      return HFB_FAIL(HFB_INVALID_ARGUMENT, "shape %s has a negative extent",
+                      hfb_shape_print(shape, text, sizeof(text)));
     }
     if (extent > MAX_ELEMENTS / count) {
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "shape %s has more than 2^40 elements",

@@ -67,8 +67,7 @@ static hfb_status copy_attr_payload(hfb_arena *arena, const hfb_value *result, h
     }
     case HFB_ATTR_KIND_INT:
     case HFB_ATTR_KIND_FLOAT:
-    case HFB_ATTR_KIND_DTYPE:
-      return HFB_OK;
+    case HFB_ATTR_KIND_DTYPE: return HFB_OK;
   }
   return HFB_OK;
 }
@@ -114,8 +113,8 @@ static bool named_list_of(hfb_graph *graph, hfb_op op, named_list *out_list) {
     return true;
   }
   if (op == HFB_OP_PARAMETER) {
-    *out_list = (named_list){&graph->parameters, &graph->parameter_count, &graph->parameter_capacity,
-                             &graph->parameter_names};
+    *out_list =
+        (named_list){&graph->parameters, &graph->parameter_count, &graph->parameter_capacity, &graph->parameter_names};
     return true;
   }
   return false;
@@ -180,8 +179,8 @@ hfb_status hfb_graph_add_output(hfb_graph *graph, const char *name, hfb_value *v
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "graph \"%s\": there is already an output \"%s\"", graph->name, name);
   }
   HFB_TRY(hfb_names_reserve(&graph->output_names, &graph->arena));
-  HFB_TRY(reserve_one(&graph->arena, &graph->outputs, graph->output_count, &graph->output_capacity,
-                      sizeof(hfb_output)));
+  HFB_TRY(
+      reserve_one(&graph->arena, &graph->outputs, graph->output_count, &graph->output_capacity, sizeof(hfb_output)));
   const char *copy = hfb_arena_strdup(&graph->arena, name);
   if (!copy) return HFB_OUT_OF_MEMORY;
   hfb_names_add(&graph->output_names, copy, graph->output_count);
@@ -189,7 +188,9 @@ hfb_status hfb_graph_add_output(hfb_graph *graph, const char *name, hfb_value *v
   return HFB_OK;
 }
 
-int hfb_graph_find_input(const hfb_graph *graph, const char *name) { return hfb_names_find(&graph->input_names, name); }
+int hfb_graph_find_input(const hfb_graph *graph, const char *name) {
+  return hfb_names_find(&graph->input_names, name);
+}
 
 int hfb_graph_find_parameter(const hfb_graph *graph, const char *name) {
   return hfb_names_find(&graph->parameter_names, name);

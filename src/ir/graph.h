@@ -12,7 +12,8 @@
 #include "ir/names.h"
 
 typedef enum hfb_op {
-#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) HFB_OP_##id,
+#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) \
+  HFB_OP_##id,
 #include "ir/ops.def"
 #undef HFB_OP
   HFB_OP_COUNT

@@ -7,7 +7,7 @@
 
 static const hfb_op_info ops[HFB_OP_COUNT] = {
 #define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) \
-  [HFB_OP_##id] = {name,  HFB_LEVEL_##level, HFB_CLASS_##op_class, min_in, max_in, results, \
+  [HFB_OP_##id] = {name,  HFB_LEVEL_##level, HFB_CLASS_##op_class, min_in, max_in, results,                        \
                    attrs, expression,        HFB_TOL_##tolerance},
 #include "ir/ops.def"
 #undef HFB_OP
@@ -31,7 +31,9 @@ static const attr_info attrs[HFB_ATTR_COUNT] = {
 
 _Static_assert(HFB_ATTR_COUNT <= 64, "attributes of an op are a 64-bit mask");
 
-const hfb_op_info *hfb_op_info_of(hfb_op op) { return &ops[op]; }
+const hfb_op_info *hfb_op_info_of(hfb_op op) {
+  return &ops[op];
+}
 
 bool hfb_op_parse(const char *name, hfb_op *out_op) {
   for (int i = 0; i < HFB_OP_COUNT; i++) {
@@ -47,7 +49,9 @@ const char *hfb_attr_name(hfb_attr_key key) {
   return (unsigned)key < HFB_ATTR_COUNT ? attrs[key].name : "unknown_attribute";
 }
 
-hfb_attr_kind hfb_attr_kind_of(hfb_attr_key key) { return attrs[key].kind; }
+hfb_attr_kind hfb_attr_kind_of(hfb_attr_key key) {
+  return attrs[key].kind;
+}
 
 bool hfb_attr_parse(const char *name, hfb_attr_key *out_key) {
   for (int i = 0; i < HFB_ATTR_COUNT; i++) {
@@ -85,8 +89,7 @@ static hfb_status check_attr(const hfb_attr *attr) {
       break;
     case HFB_ATTR_KIND_INT:
     case HFB_ATTR_KIND_FLOAT:
-    case HFB_ATTR_KIND_DATA: /* how many bytes it needs is known to the shape rule */
-      break;
+    case HFB_ATTR_KIND_DATA: /* how many bytes it needs is known to the shape rule */ break;
   }
   return HFB_OK;
 }

@@ -1,5 +1,5 @@
-/* Reads the text form of a graph (print.c shows it). The text may come from anybody: every size is bounded by the length
- * of the text before memory is taken, and every node passes the checks of hfb_graph_add.
+/* Reads the text form of a graph (print.c shows it). The text may come from anybody: every size is bounded by the
+ * length of the text before memory is taken, and every node passes the checks of hfb_graph_add.
  *
  * Beyond what print.c writes: values may have any name of letters, digits and '_', and '#' starts a comment. */
 #include <ctype.h>
@@ -79,7 +79,9 @@ static hfb_status expect(parser *p, char c) {
   return PARSE_FAIL(p, "expected '%c' before '%.20s'", c, p->at);
 }
 
-static bool is_word_char(char c) { return isalnum((unsigned char)c) || c == '_'; }
+static bool is_word_char(char c) {
+  return isalnum((unsigned char)c) || c == '_';
+}
 
 static hfb_status read_word(parser *p, const char *what, char out_word[MAX_WORD_BYTES]) {
   skip_space(p);
@@ -383,8 +385,8 @@ static hfb_status add_node(parser *p, node_text *text, const void *data) {
   }
   add_type_attrs(text);
   hfb_node *node;
-  HFB_TRY(at_line(
-      p, hfb_graph_add(p->graph, text->op, p->input_count, p->inputs, text->attr_count, text->attrs, &node)));
+  HFB_TRY(
+      at_line(p, hfb_graph_add(p->graph, text->op, p->input_count, p->inputs, text->attr_count, text->attrs, &node)));
   HFB_TRY(check_types(p, text, node));
   for (int i = 0; i < node->result_count; i++) HFB_TRY(define_value(p, text->result_names[i], &node->results[i]));
   return HFB_OK;

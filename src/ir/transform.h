@@ -13,7 +13,7 @@ typedef struct hfb_rewrite {
 } hfb_rewrite;
 
 hfb_status hfb_rewrite_begin(hfb_rewrite *rewrite, const hfb_graph *from) HFB_MUST_USE;
-/* Copies one node with its inputs mapped; sets map for its results. */
+/* Copies one node with its inputs mapped and its own scope; sets map for its results. */
 void hfb_rewrite_copy(hfb_rewrite *rewrite, const hfb_node *node);
 /* Copies the outputs and hands the new graph over. All inputs and parameters of the old graph must have been copied:
  * binding orders stay the same. */
@@ -23,15 +23,17 @@ void hfb_rewrite_deinit(hfb_rewrite *rewrite);
 /* The same graph with every f32 value in `dtype` (F64 for the reference, F32 to copy). Integer values stay. */
 hfb_status hfb_graph_convert(const hfb_graph *graph, hfb_dtype dtype, hfb_graph **out_graph) HFB_MUST_USE;
 
-/* Replaces a framework op by primitives inside a rewrite: appends to rewrite->b, sets map of the node's results. */
+/* Replaces a framework op by primitives inside a rewrite: appends to rewrite->b under the node's scope and sets map of
+ * its result. Copies a primitive. bf16 and f16 are computed in f32 and rounded at the end. */
 void hfb_decompose_node(hfb_rewrite *rewrite, const hfb_node *node);
 /* The whole graph in primitives. */
 hfb_status hfb_graph_decompose(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
 
-/* What one run costs. Multiply-adds count contractions only, at their nominal size (a causal mask does not lower them). */
+/* What one run costs; sums saturate. Multiply-adds count contractions only, at their nominal size (a causal mask does
+ * not lower them). */
 typedef struct hfb_cost {
   int64_t multiply_adds;
-  int64_t parameter_bytes;
+  int64_t parameter_bytes; /* of all that is bound as a parameter, buffers too */
   int64_t parameter_count; /* trainable and frozen parameters, buffers left out */
   int64_t input_bytes, output_bytes;
 } hfb_cost;
