@@ -2,7 +2,10 @@
  *
  * A function returns NULL once anything failed, and takes NULL inputs without complaint; hfb_builder_finish reports
  * the first failure. So model code reads as the architecture, without a check on each line. Negative axes count from
- * the end here (never inside the graph). */
+ * the end here (never inside the graph).
+ *
+ * Give at most one argument of a call a nested call that builds: C leaves the order of evaluation open, and node order,
+ * and so the text of a graph, must not depend on the compiler. */
 #ifndef HFB_IR_BUILDER_H
 #define HFB_IR_BUILDER_H
 

@@ -1,4 +1,7 @@
-/* Framework ops in primitives: one function for each row of ops.def that names one in column `decompose`. */
+/* Framework ops in primitives: one function for each row of ops.def that names one in column `decompose`.
+ *
+ * No call takes two arguments that build nodes: C leaves their order open, and the text of a graph must not depend on
+ * the compiler. */
 #include <math.h>
 #include <stdio.h>
 
@@ -35,13 +38,15 @@ static hfb_value *mean_all(hfb_builder *b, hfb_value *x, hfb_dtype dtype, const 
 static hfb_value *log1p_value(hfb_builder *b, hfb_value *e, hfb_dtype dtype) {
   hfb_value *u = hfb_add_scalar(b, e, 1);
   hfb_value *lost = hfb_binary(b, HFB_OP_EQ, u, hfb_scalar(b, dtype, 1));
-  hfb_value *corrected = hfb_mul(b, hfb_unary(b, HFB_OP_LOG, u), hfb_div(b, e, hfb_add_scalar(b, u, -1)));
-  return hfb_where(b, lost, e, corrected);
+  hfb_value *log = hfb_unary(b, HFB_OP_LOG, u);
+  hfb_value *correction = hfb_div(b, e, hfb_add_scalar(b, u, -1));
+  return hfb_where(b, lost, e, hfb_mul(b, log, correction));
 }
 
 static hfb_value *sigmoid_value(hfb_builder *b, hfb_value *x, hfb_dtype dtype) {
   hfb_value *e = hfb_unary(b, HFB_OP_EXP, hfb_unary(b, HFB_OP_NEG, x));
-  return hfb_div(b, hfb_scalar(b, dtype, 1), hfb_add_scalar(b, e, 1));
+  hfb_value *denominator = hfb_add_scalar(b, e, 1);
+  return hfb_div(b, hfb_scalar(b, dtype, 1), denominator);
 }
 
 /* ---- activations ---- */
@@ -60,14 +65,16 @@ static hfb_value *decompose_silu(hfb_builder *b, const hfb_node *node, hfb_value
 
 static hfb_value *decompose_gelu(hfb_builder *b, const hfb_node *node, hfb_value *const *in) {
   hfb_value *erf = hfb_unary(b, HFB_OP_ERF, hfb_mul_scalar(b, in[0], M_SQRT1_2));
-  return hfb_mul(b, hfb_mul_scalar(b, in[0], 0.5), hfb_add_scalar(b, erf, 1));
+  hfb_value *gate = hfb_add_scalar(b, erf, 1);
+  return hfb_mul(b, hfb_mul_scalar(b, in[0], 0.5), gate);
 }
 
 /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
 static hfb_value *decompose_gelu_tanh(hfb_builder *b, const hfb_node *node, hfb_value *const *in) {
   hfb_value *x = in[0], *cube = hfb_mul(b, hfb_mul(b, x, x), x);
   hfb_value *inner = hfb_mul_scalar(b, hfb_add(b, x, hfb_mul_scalar(b, cube, 0.044715)), M_SQRT2 * M_2_SQRTPI / 2);
-  return hfb_mul(b, hfb_mul_scalar(b, x, 0.5), hfb_add_scalar(b, hfb_unary(b, HFB_OP_TANH, inner), 1));
+  hfb_value *gate = hfb_add_scalar(b, hfb_unary(b, HFB_OP_TANH, inner), 1);
+  return hfb_mul(b, hfb_mul_scalar(b, x, 0.5), gate);
 }
 
 static hfb_value *decompose_quick_gelu(hfb_builder *b, const hfb_node *node, hfb_value *const *in) {
@@ -189,12 +196,14 @@ typedef struct dft_matrices {
  * integer division. */
 static dft_matrices build_dft(hfb_builder *b, int64_t n, hfb_dtype dtype) {
   hfb_shape shape = hfb_shape_of(2, (int64_t[]){n, n});
-  hfb_value *product = hfb_mul(b, hfb_iota(b, HFB_I64, shape, 0), hfb_iota(b, HFB_I64, shape, 1));
+  hfb_value *row = hfb_iota(b, HFB_I64, shape, 0), *column = hfb_iota(b, HFB_I64, shape, 1);
+  hfb_value *product = hfb_mul(b, row, column);
   hfb_value *ratio = hfb_mul_scalar(b, hfb_add_scalar(b, hfb_cast(b, product, HFB_F64), 0.5), 1.0 / (double)n);
   hfb_value *whole = hfb_mul_scalar(b, hfb_cast(b, ratio, HFB_I64), (double)n);
   hfb_value *angle = hfb_mul_scalar(b, hfb_cast(b, hfb_sub(b, product, whole), HFB_F64), 2 * M_PI / (double)n);
-  return (dft_matrices){hfb_cast(b, hfb_unary(b, HFB_OP_COS, angle), dtype),
-                        hfb_cast(b, hfb_unary(b, HFB_OP_SIN, angle), dtype)};
+  hfb_value *cosine = hfb_cast(b, hfb_unary(b, HFB_OP_COS, angle), dtype);
+  hfb_value *sine = hfb_cast(b, hfb_unary(b, HFB_OP_SIN, angle), dtype);
+  return (dft_matrices){cosine, sine};
 }
 
 /* With F = C - iS for each dimension, Re(F_rows x F_columns) = C_rows x C_columns - S_rows x S_columns. */
