@@ -76,6 +76,7 @@ const char *hfb_args_text(const hfb_args *args, hfb_option_id id);  /* NULL when
 /* Options that may be repeated (TEXT and REGEX keep every value; text() is the last one). */
 int hfb_args_count(const hfb_args *args, hfb_option_id id);
 const char *hfb_args_at(const hfb_args *args, hfb_option_id id, int index);
+const char *const *hfb_args_all(const hfb_args *args, hfb_option_id id); /* count() values */
 int hfb_args_positional_count(const hfb_args *args);
 const char *hfb_args_positional(const hfb_args *args, int index);
 
