@@ -297,16 +297,6 @@ static int lower_value(lowering *l, const hfb_value *value, const hfb_index_map 
 
 /* ---- the iteration space -------------------------------------------------------------------------------------- */
 
-/* The reduction of the root's loop that stands first in the graph. */
-static const hfb_node *first_reduce(const lowering *l) {
-  for (int i = 0; i < l->p->graph->node_count; i++) {
-    const hfb_node *node = l->p->graph->nodes[i];
-    const bool reduce = node->op == HFB_OP_REDUCE_SUM || node->op == HFB_OP_REDUCE_MAX;
-    if (reduce && l->p->root[node->results[0].id] == l->root) return node;
-  }
-  return NULL;
-}
-
 /* Reductions want their axis innermost: the root is either as large as what is reduced (layer norm), or has one element
  * for each row (a loss). */
 static bool space_of_reduction(lowering *l, const hfb_node *reduce, hfb_index_map *map) {
@@ -336,7 +326,7 @@ static bool space_of_reduction(lowering *l, const hfb_node *reduce, hfb_index_ma
 static bool choose_space(lowering *l, const hfb_value **out_start, hfb_index_map *out_map) {
   const hfb_value *start = l->root->node->op == HFB_OP_RESHAPE ? l->root->node->inputs[0] : l->root;
   const hfb_shape *shape = &start->shape;
-  const hfb_node *reduce = l->p->has_reduce[l->root->id] ? first_reduce(l) : NULL;
+  const hfb_node *reduce = l->p->reduce[l->root->id];
   if (shape->rank >= HFB_LOOP_MAX_RANK) {
     l->status = HFB_FAIL(HFB_UNSUPPORTED, "native: a fused loop of rank %d; the limit is %d", shape->rank, HFB_LOOP_MAX_RANK - 1);
     return false;
@@ -439,6 +429,27 @@ static bool shape_tile(hfb_loop *loop, const hfb_node *product) {
   return loop->rank == 3;
 }
 
+static void swap_dims(hfb_loop *loop, int a, int b) {
+  for (int i = 0; i < loop->term_count; i++) {
+    const int64_t keep = loop->terms[i].strides[a];
+    loop->terms[i].strides[a] = loop->terms[i].strides[b];
+    loop->terms[i].strides[b] = keep;
+  }
+  const int64_t stride = loop->stores[0].strides[a], extent = loop->extent[a];
+  loop->stores[0].strides[a] = loop->stores[0].strides[b];
+  loop->stores[0].strides[b] = stride;
+  loop->extent[a] = loop->extent[b];
+  loop->extent[b] = extent;
+}
+
+/* Without reductions any order of dimensions is right; the one in which the result lies in memory is best. */
+static void order_by_store(hfb_loop *loop) {
+  const int64_t *strides = loop->stores[0].strides;
+  for (int d = 1; d < loop->rank; d++) {
+    for (int k = d; k > 0 && loop->extent[k] != 1 && strides[k - 1] < strides[k]; k--) swap_dims(loop, k - 1, k);
+  }
+}
+
 /* A loop that merged into one dimension would be one row, for one thread: cut into rows again. */
 static void split_single_row(hfb_loop *loop) {
   enum { MIN_ELEMENTS = 16384, MAX_INNER = 4096, MIN_INNER = 64 };
@@ -514,6 +525,7 @@ static hfb_status build_loop(lowering *l, int root_term, const hfb_value *start,
 
 static hfb_status finish_loop(lowering *l, hfb_lowered *out) {
   if (out->loop->kind == HFB_LOOP_ROWS) {
+    if (l->reduce_extent < 0) order_by_store(out->loop);
     merge_all(out->loop, l->reduce_extent >= 0);
     if (l->reduce_extent < 0) split_single_row(out->loop);
   } else if (out->loop->kind == HFB_LOOP_SCORE) {

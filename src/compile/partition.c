@@ -78,7 +78,7 @@ hfb_status hfb_partition_create(const hfb_graph *graph, hfb_partition **out_part
   if (status == HFB_OK) status = collect_users(p);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->forced);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->no_tile);
-  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->has_reduce);
+  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_node *), &p->reduce);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_score);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_value *), &p->root);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_value *), &p->tile);
@@ -97,7 +97,7 @@ void hfb_partition_destroy(hfb_partition *partition) {
   hfb_mem_free(partition->users);
   hfb_mem_free(partition->forced);
   hfb_mem_free(partition->no_tile);
-  hfb_mem_free(partition->has_reduce);
+  hfb_mem_free(partition->reduce);
   hfb_mem_free(partition->is_score);
   hfb_mem_free(partition->root);
   hfb_mem_free(partition->tile);
@@ -110,17 +110,20 @@ bool hfb_partition_is_stored(const hfb_partition *partition, const hfb_value *va
 
 /* ---- what must be stored -------------------------------------------------------------------------------------- */
 
-/* The result of attention, [batch, heads, query, dim], is mostly transposed to [batch, query, heads, dim] and merged:
- * stored in that order at once, both are views. */
+/* The result of attention, [batch, heads, query, dim], is mostly transposed to [batch, query, heads, dim] and merged;
+ * what an embedding of relative positions gives, [query, key, heads], to [heads, query, key]. Stored in the order of the
+ * transposed value at once, it is read row by row. */
 static void choose_strides(const hfb_partition *p, const hfb_value *value, int64_t *out_strides) {
   hfb_shape_strides(&value->shape, out_strides);
-  if (!hfb_is_attention(value->node) || p->use_counts[value->id] != 1 || p->user_begin[value->id + 1] == p->user_begin[value->id]) return;
+  const bool attention = hfb_is_attention(value->node);
+  if (!attention && value->node->op != HFB_OP_GATHER) return;
+  if (p->use_counts[value->id] != 1 || p->user_begin[value->id + 1] == p->user_begin[value->id]) return;
   const hfb_node *user = p->users[p->user_begin[value->id]];
   if (user->op != HFB_OP_TRANSPOSE) return;
   int count = 0;
   int64_t transposed[HFB_MAX_RANK];
   const int64_t *perm = hfb_node_ints(user, HFB_ATTR_PERM, &count);
-  if (perm[count - 1] != count - 1) return; /* kernels write unit-stride rows */
+  if (attention && perm[count - 1] != count - 1) return; /* the kernel writes unit-stride rows */
   hfb_shape_strides(&user->results[0].shape, transposed);
   for (int i = 0; i < count; i++) out_strides[perm[i]] = transposed[i];
 }
@@ -188,11 +191,29 @@ static bool dear_to_repeat(const hfb_value *value, const hfb_value *root) {
 }
 
 static void assign_contraction(hfb_partition *p, const hfb_value *value, const hfb_value *common) {
-  const bool fits = common && !p->forced[value->id] && !p->no_tile[value->id] && !p->tile[common->id] && !p->has_reduce[common->id] &&
+  const bool fits = common && !p->forced[value->id] && !p->no_tile[value->id] && !p->tile[common->id] && !p->reduce[common->id] &&
                     !hfb_is_attention(value->node) && !is_step(common->node) && common->dtype == value->dtype &&
                     hfb_shape_elements(&common->shape) == hfb_shape_elements(&value->shape);
   p->root[value->id] = fits ? common : value;
   if (fits) p->tile[common->id] = value;
+}
+
+/* Extent of the one axis that a canonical reduction has. */
+static int64_t reduced_extent(const hfb_node *node) {
+  int count = 0;
+  return node->inputs[0]->shape.dim[hfb_node_ints(node, HFB_ATTR_AXES, &count)[0]];
+}
+
+/* A loop has one inner dimension. When reductions over two extents meet in one loop, as in a mean of row losses, what
+ * the outer one reduces is stored, so that each has a loop; forced now, it takes effect with the next sweep. */
+static bool reduce_fits(hfb_partition *p, const hfb_node *node, const hfb_value *root) {
+  const hfb_node *other = p->reduce[root->id];
+  if (!other || reduced_extent(other) == reduced_extent(node)) return true;
+  const hfb_value *boundary = other->inputs[0];
+  if (is_outside(boundary) || p->forced[boundary->id]) return false;
+  p->forced[boundary->id] = true;
+  p->again = true;
+  return true;
 }
 
 static void assign_root(hfb_partition *p, const hfb_node *node) {
@@ -206,21 +227,24 @@ static void assign_root(hfb_partition *p, const hfb_node *node) {
     p->root[value->id] = value;
   } else if (op_class == HFB_CLASS_MOVE) {
     p->root[value->id] = common; /* several users: each looks through it */
-  } else if (common && !dear_to_repeat(value, common) && !(op_class == HFB_CLASS_REDUCE && p->tile[common->id])) {
+  } else if (common && !dear_to_repeat(value, common) &&
+             !(op_class == HFB_CLASS_REDUCE && (p->tile[common->id] || !reduce_fits(p, node, common)))) {
     p->root[value->id] = common;
   } else if (!is_free(value, 0)) {
     p->root[value->id] = value;
   }
-  if (op_class == HFB_CLASS_REDUCE && p->root[value->id]) p->has_reduce[p->root[value->id]->id] = true;
+  if (op_class == HFB_CLASS_REDUCE && p->root[value->id]) p->reduce[p->root[value->id]->id] = node;
 }
 
 void hfb_partition_sweep(hfb_partition *p) {
   const size_t values = (size_t)p->graph->value_count;
   memset(p->root, 0, values * sizeof *p->root);
   memset(p->tile, 0, values * sizeof *p->tile);
-  memset(p->has_reduce, 0, values * sizeof *p->has_reduce);
+  memset(p->reduce, 0, values * sizeof *p->reduce);
+  p->again = false;
   force_operands(p);
   for (int i = p->graph->node_count - 1; i >= 0; i--) assign_root(p, p->graph->nodes[i]);
+  if (p->again) hfb_partition_sweep(p); /* ends: every time one more value is forced */
 }
 
 /* ---- storage -------------------------------------------------------------------------------------------------- */

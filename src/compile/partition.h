@@ -22,8 +22,9 @@ typedef struct hfb_partition {
   const hfb_value **root;  /* by value id: the value that ends the loop which computes this one; itself when stored;
                               NULL when dead, free (computed in every user) or from outside */
   const hfb_value **tile;  /* by value id of a root: the product whose tiles the loop rewrites, or NULL */
-  bool *has_reduce;        /* by value id of a root */
+  const hfb_node **reduce; /* by value id of a root: a reduction in its loop, the one nearest the inputs, or NULL */
   bool *is_score;          /* by value id: scores of an attention: a root without storage */
+  bool again;              /* the sweep forced a value */
 } hfb_partition;
 
 hfb_status hfb_partition_create(const hfb_graph *graph, hfb_partition **out_partition) HFB_MUST_USE;
