@@ -75,7 +75,7 @@ static inline vec_f32 hfb_vec_tanh(vec_f32 x) {
   /* From 9.02 on the result rounds to 1. */
   vec_f32 e = hfb_vec_exp_bounded(hfb_vec_min(hfb_vec_set1(20.0f), a + a));
   vec_f32 far = hfb_vec_set1(1.0f) - hfb_vec_set1(2.0f) / (e + hfb_vec_set1(1.0f));
-  return hfb_vec_select(hfb_vec_lt(a, hfb_vec_set1(0.625f)), near, hfb_vec_copysign(far, x));
+  return hfb_vec_copysign(hfb_vec_select(hfb_vec_lt(a, hfb_vec_set1(0.625f)), near, far), x);
 }
 
 /* Near 0: x + x P(x^2). Beyond: 1 - exp(-t - t Q(t)), t = |x|, where t + t Q(t) fits -log erfc. Small arguments keep
@@ -100,7 +100,7 @@ static inline vec_f32 hfb_vec_erf(vec_f32 x) {
   q = hfb_vec_fma(q, t, hfb_vec_set1(0x1.0778ecp-3f));
   q = hfb_vec_fma(q, t, t);
   vec_f32 far = hfb_vec_set1(1.0f) - hfb_vec_exp_bounded(-q);
-  return hfb_vec_select(hfb_vec_lt(hfb_vec_abs(x), hfb_vec_set1(0.92f)), near, hfb_vec_copysign(far, x));
+  return hfb_vec_copysign(hfb_vec_select(hfb_vec_lt(hfb_vec_abs(x), hfb_vec_set1(0.92f)), near, far), x);
 }
 
 /* A libm function lane by lane, for what no hot kernel needs. */

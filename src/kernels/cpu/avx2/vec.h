@@ -5,6 +5,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kernels/cpu/unroll.h"
+
 typedef __m256 vec_f32;
 typedef int32_t vec_i32 __attribute__((vector_size(32)));
 typedef uint32_t vec_u32 __attribute__((vector_size(32)));
@@ -75,6 +77,26 @@ static inline float hfb_vec_hmin(vec_f32 x) {
   __m128 s = _mm_min_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   s = _mm_min_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_min_ss(s, _mm_movehdup_ps(s)));
+}
+
+/* rows[i] lane j becomes rows[j] lane i. */
+HFB_ALWAYS_INLINE void hfb_vec_transpose(vec_f32 rows[VEC_F32_LANES]) {
+  vec_f32 t[8];
+  HFB_UNROLL for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  HFB_UNROLL for (int i = 0; i < 8; i += 4) {
+    rows[i] = (vec_f32)_mm256_unpacklo_pd((__m256d)t[i], (__m256d)t[i + 2]);
+    rows[i + 1] = (vec_f32)_mm256_unpackhi_pd((__m256d)t[i], (__m256d)t[i + 2]);
+    rows[i + 2] = (vec_f32)_mm256_unpacklo_pd((__m256d)t[i + 1], (__m256d)t[i + 3]);
+    rows[i + 3] = (vec_f32)_mm256_unpackhi_pd((__m256d)t[i + 1], (__m256d)t[i + 3]);
+  }
+  HFB_UNROLL for (int i = 0; i < 4; i++) {
+    vec_f32 low = _mm256_permute2f128_ps(rows[i], rows[i + 4], 0x20);
+    rows[i + 4] = _mm256_permute2f128_ps(rows[i], rows[i + 4], 0x31);
+    rows[i] = low;
+  }
 }
 
 #include "kernels/cpu/vec_math.h"

@@ -6,6 +6,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kernels/cpu/unroll.h"
+
 typedef __m512 vec_f32;
 typedef int32_t vec_i32 __attribute__((vector_size(64)));
 typedef uint32_t vec_u32 __attribute__((vector_size(64)));
@@ -57,6 +59,31 @@ static inline vec_f32 hfb_vec_scale2(vec_f32 x, vec_f32 n) { return _mm512_scale
 static inline float hfb_vec_hsum(vec_f32 x) { return _mm512_reduce_add_ps(x); }
 static inline float hfb_vec_hmax(vec_f32 x) { return _mm512_reduce_max_ps(x); }
 static inline float hfb_vec_hmin(vec_f32 x) { return _mm512_reduce_min_ps(x); }
+
+/* rows[i] lane j becomes rows[j] lane i: by pairs, by quads, then 128-bit blocks twice. */
+HFB_ALWAYS_INLINE void hfb_vec_transpose(vec_f32 rows[VEC_F32_LANES]) {
+  vec_f32 t[16];
+  HFB_UNROLL for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+  HFB_UNROLL for (int i = 0; i < 16; i += 4) {
+    rows[i] = (vec_f32)_mm512_unpacklo_pd((__m512d)t[i], (__m512d)t[i + 2]);
+    rows[i + 1] = (vec_f32)_mm512_unpackhi_pd((__m512d)t[i], (__m512d)t[i + 2]);
+    rows[i + 2] = (vec_f32)_mm512_unpacklo_pd((__m512d)t[i + 1], (__m512d)t[i + 3]);
+    rows[i + 3] = (vec_f32)_mm512_unpackhi_pd((__m512d)t[i + 1], (__m512d)t[i + 3]);
+  }
+  HFB_UNROLL for (int i = 0; i < 4; i++) {
+    t[i] = _mm512_shuffle_f32x4(rows[i], rows[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_f32x4(rows[i], rows[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_f32x4(rows[i + 8], rows[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_f32x4(rows[i + 8], rows[i + 12], 0xdd);
+  }
+  HFB_UNROLL for (int i = 0; i < 8; i++) {
+    rows[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+    rows[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+  }
+}
 
 #include "kernels/cpu/vec_math.h"
 

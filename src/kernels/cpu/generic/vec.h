@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/cpu/unroll.h"
+
 typedef float vec_f32 __attribute__((vector_size(16)));
 typedef int32_t vec_i32 __attribute__((vector_size(16)));
 typedef uint32_t vec_u32 __attribute__((vector_size(16)));
@@ -91,6 +93,18 @@ static inline float hfb_vec_hmax(vec_f32 x) {
 static inline float hfb_vec_hmin(vec_f32 x) {
   float a = x[0] < x[2] ? x[0] : x[2], b = x[1] < x[3] ? x[1] : x[3];
   return a < b ? a : b;
+}
+
+/* rows[i] lane j becomes rows[j] lane i. */
+HFB_ALWAYS_INLINE void hfb_vec_transpose(vec_f32 rows[VEC_F32_LANES]) {
+  vec_f32 a = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
+  vec_f32 b = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
+  vec_f32 c = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
+  vec_f32 d = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
+  rows[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+  rows[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+  rows[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+  rows[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
 }
 
 #include "kernels/cpu/vec_math.h"

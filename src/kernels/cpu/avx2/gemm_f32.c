@@ -1,0 +1,12 @@
+#if defined(__x86_64__)
+#include "kernels/cpu/avx2/vec.h"
+#include "kernels/cpu/gemm_f32_types.h"
+
+#define GEMM_ISA hfb_gemm_f32_avx2
+#define GEMM_TILES "kernels/cpu/gemm_tiles_16.def"
+#define GEMM_MAX_ROWS {0, 6, 6}
+#define GEMM_ROW_COST {0, 0.58f, 1.0f}
+#define GEMM_K_BLOCK 384
+#define GEMM_DOT_ROWS 2
+#include "kernels/cpu/gemm_tmpl.c"
+#endif

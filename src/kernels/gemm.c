@@ -1,0 +1,347 @@
+/* The blocking driver (after Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34,
+ * 2008, with A read in place: row-major A needs no packing when its tile stays in L1).
+ *
+ * C is cut into tasks of rows x panels; the pool hands them out. A task walks
+ *     blocks of K -> blocks of about 64 rows -> panels of B -> tiles of C
+ * when it packs B itself, so that each part of B is packed once, and
+ *     blocks of 64 rows -> blocks of K -> panels -> tiles
+ * when B is packed already, so that C stays in cache until the epilogue has seen it. K is cut in the same way for
+ * every number of threads: the order of the additions is fixed. */
+#include "kernels/gemm.h"
+
+#include <stdbool.h>
+
+#include "base/memory.h"
+#include "kernels/gemm_isa.h"
+#include "kernels/gemm_pack.h"
+
+enum {
+  ROW_BLOCK = 64,                /* rows that share a block of B in L2 */
+  B_BLOCK_BYTES = 600 * 1024,    /* of a 1 MiB L2; the rest is for A and C */
+  FEW_ROWS = 16,                 /* up to here packing B costs more than it gains */
+  FEW_COLUMNS = 4,               /* up to here a tile would be mostly empty */
+  ROWS_PER_PACKING = 256,        /* rows that pay for packing a block of B: below 5 % of the time */
+  TASKS_PER_THREAD = 8,          /* so that a core that is taken away for a while costs little */
+};
+
+static const double task_flops_min = 1e6; /* about 5 us: below, handing out tasks costs more than it balances */
+
+typedef enum b_mode {
+  B_PACKED,   /* before, by hfb_gemm_pack_b */
+  B_PACK,     /* block by block, into scratch memory */
+  B_IN_PLACE, /* rows read where they are; only an incomplete last vector goes through scratch memory */
+  B_DOT,      /* dot products along k */
+} b_mode;
+
+typedef struct gemm_job {
+  const hfb_gemm *gemm;
+  const hfb_gemm_isa *kernels;
+  hfb_pool *pool;
+  char *own_scratch; /* instead of the pool's */
+  b_mode b_mode;
+  bool packs_a;
+  int64_t width;       /* columns of a panel */
+  int64_t panel_count;
+  int64_t tile_rows;   /* of the largest tile */
+  int64_t k_block;     /* depth of a block */
+  int64_t row_tasks, column_tasks;
+  int64_t rows_per_task, panels_per_task;
+  size_t a_scratch_offset, scratch_bytes;
+} gemm_job;
+
+/* One task: part of one matrix of the batch. */
+typedef struct gemm_task {
+  const gemm_job *job;
+  const char *a, *b;
+  char *c;
+  int64_t batch;
+  int64_t row, row_end, col, col_end;
+  char *b_scratch, *a_scratch;
+} gemm_task;
+
+static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+static const char *at(const gemm_job *job, const void *base, int64_t elements) {
+  return (const char *)base + elements * job->kernels->element_bytes;
+}
+
+/* ---- one task ---- */
+
+/* Where the panels of a block of B are. */
+typedef struct b_block {
+  const char *first;
+  int64_t panel_bytes, k_stride;
+  const char *partial; /* the last panel when it is elsewhere, else NULL */
+} b_block;
+
+/* rows [row, row_end) times all columns of the task, K block [k0, k0+depth). */
+static void multiply_rows(const gemm_task *task, int64_t row, int64_t row_end, int64_t k0, int64_t depth,
+                          const b_block *b) {
+  const gemm_job *job = task->job;
+  const hfb_gemm *gemm = job->gemm;
+  const int64_t rows = row_end - row, tile_count = ceil_div(rows, job->tile_rows);
+  const char *a = at(job, task->a, row * gemm->a_row_stride + k0 * gemm->a_col_stride);
+  if (job->packs_a) {
+    job->kernels->pack_a(a, gemm->a_row_stride, gemm->a_col_stride, rows, tile_count, depth, task->a_scratch);
+    a = task->a_scratch;
+  }
+  const bool is_last = k0 + depth >= gemm->k;
+  hfb_gemm_tile tile = {
+      .k = depth,
+      .c_row_stride = gemm->c_row_stride,
+      .alpha = gemm->alpha,
+      .accumulate = gemm->accumulate || k0 > 0,
+  };
+  for (int64_t col = task->col, panel = 0; col < task->col_end; col += job->width, panel++) {
+    const bool is_partial = b->partial && col + job->width > task->col_end;
+    tile.columns = min_i64(job->width, task->col_end - col);
+    tile.b = is_partial ? b->partial : b->first + panel * b->panel_bytes;
+    tile.b_k_stride = is_partial ? job->width : b->k_stride;
+    tile.bias = is_last && gemm->bias ? gemm->bias + col : NULL;
+    for (int64_t t = 0; t < tile_count; t++) {
+      const int64_t first = rows * t / tile_count, end = rows * (t + 1) / tile_count;
+      const int64_t next = t + 1 < tile_count ? end : 0;
+      tile.a_row_stride = job->packs_a ? 1 : gemm->a_row_stride;
+      tile.a_k_stride = job->packs_a ? end - first : 1;
+      tile.a = at(job, a, first * (job->packs_a ? depth : gemm->a_row_stride));
+      tile.next_a = at(job, a, next * (job->packs_a ? depth : gemm->a_row_stride));
+      tile.c = (char *)at(job, task->c, (row + first) * gemm->c_row_stride + col);
+      hfb_gemm_tile_run(job->kernels, end - first, &tile);
+    }
+  }
+}
+
+static void finish_rows(const gemm_task *task, int64_t row, int64_t row_end) {
+  const hfb_gemm *gemm = task->job->gemm;
+  if (!gemm->epilogue) return;
+  gemm->epilogue(gemm->epilogue_context, (char *)at(task->job, task->c, row * gemm->c_row_stride + task->col),
+                 gemm->c_row_stride, task->batch, row, row_end - row, task->col, task->col_end - task->col);
+}
+
+/* The next block of rows; a short rest is taken along. */
+static int64_t row_block_end(const gemm_task *task, int64_t row) {
+  const int64_t block = round_up(ROW_BLOCK, task->job->tile_rows);
+  return task->row_end - row < block + block / 4 ? task->row_end : row + block;
+}
+
+static void run_packed(const gemm_task *task) {
+  const gemm_job *job = task->job;
+  const hfb_packed_b *packed = job->gemm->packed_b;
+  for (int64_t row = task->row, end; row < task->row_end; row = end) {
+    end = row_block_end(task, row);
+    for (int64_t k0 = 0; k0 == 0 || k0 < job->gemm->k; k0 += job->k_block) {
+      const b_block block = {.first = at(job, packed->memory, task->col * packed->k + k0 * packed->width),
+                             .panel_bytes = packed->width * packed->k * job->kernels->element_bytes,
+                             .k_stride = packed->width};
+      multiply_rows(task, row, end, k0, min_i64(job->k_block, job->gemm->k - k0), &block);
+    }
+    finish_rows(task, row, end);
+  }
+}
+
+static b_block provide_block(const gemm_task *task, int64_t k0, int64_t depth) {
+  const gemm_job *job = task->job;
+  const hfb_gemm *gemm = job->gemm;
+  const char *b = at(job, task->b, k0 * gemm->b_row_stride + task->col * gemm->b_col_stride);
+  int64_t columns = task->col_end - task->col;
+  if (job->b_mode == B_PACK) {
+    job->kernels->pack_b(b, gemm->b_row_stride, gemm->b_col_stride, depth, columns, job->width, task->b_scratch);
+    return (b_block){.first = task->b_scratch,
+                     .panel_bytes = job->width * depth * job->kernels->element_bytes,
+                     .k_stride = job->width};
+  }
+  b_block block = {.first = b, .panel_bytes = job->width * job->kernels->element_bytes, .k_stride = gemm->b_row_stride};
+  if (columns % job->kernels->lanes != 0) {
+    const int64_t rest = columns % job->width;
+    job->kernels->pack_b(at(job, b, columns - rest), gemm->b_row_stride, 1, depth, rest, job->width, task->b_scratch);
+    block.partial = task->b_scratch;
+  }
+  return block;
+}
+
+static void run_unpacked(const gemm_task *task) {
+  const gemm_job *job = task->job;
+  for (int64_t k0 = 0; k0 == 0 || k0 < job->gemm->k; k0 += job->k_block) {
+    const int64_t depth = min_i64(job->k_block, job->gemm->k - k0);
+    const b_block block = provide_block(task, k0, depth);
+    for (int64_t row = task->row, end; row < task->row_end; row = end) {
+      end = row_block_end(task, row);
+      multiply_rows(task, row, end, k0, depth, &block);
+      if (k0 + depth >= job->gemm->k) finish_rows(task, row, end);
+    }
+  }
+}
+
+static void run_dot(const gemm_task *task) {
+  const gemm_job *job = task->job;
+  const hfb_gemm *gemm = job->gemm;
+  const hfb_gemm_dot dot = {
+      .m = task->row_end - task->row,
+      .n = task->col_end - task->col,
+      .k = gemm->k,
+      .a = at(job, task->a, task->row * gemm->a_row_stride),
+      .a_row_stride = gemm->a_row_stride,
+      .b = at(job, task->b, task->col * gemm->b_col_stride),
+      .b_col_stride = gemm->b_col_stride,
+      .c = (char *)at(job, task->c, task->row * gemm->c_row_stride + task->col),
+      .c_row_stride = gemm->c_row_stride,
+      .bias = gemm->bias ? gemm->bias + task->col : NULL,
+      .alpha = gemm->alpha,
+      .accumulate = gemm->accumulate,
+  };
+  job->kernels->dot(&dot);
+  finish_rows(task, task->row, task->row_end);
+}
+
+/* Tasks that share columns of B follow one another: the block is still in cache, whoever packed it. */
+static void run_task(void *context, int64_t index, int worker) {
+  const gemm_job *job = context;
+  const hfb_gemm *gemm = job->gemm;
+  const int64_t row_task = index % job->row_tasks, column_task = index / job->row_tasks % job->column_tasks;
+  gemm_task task = {.job = job, .batch = index / job->row_tasks / job->column_tasks};
+  int64_t a_offset = 0, b_offset = 0, c_offset = 0, rest = task.batch;
+  for (int d = gemm->batch_rank - 1; d >= 0; d--) {
+    const int64_t i = rest % gemm->batch_dims[d];
+    rest /= gemm->batch_dims[d];
+    a_offset += i * gemm->a_batch_strides[d];
+    b_offset += i * gemm->b_batch_strides[d];
+    c_offset += i * gemm->c_batch_strides[d];
+  }
+  task.a = at(job, gemm->a, a_offset);
+  task.b = gemm->b ? at(job, gemm->b, b_offset) : NULL;
+  task.c = (char *)at(job, gemm->c, c_offset);
+  task.row = row_task * job->rows_per_task;
+  task.row_end = min_i64(gemm->m, task.row + job->rows_per_task);
+  task.col = column_task * job->panels_per_task * job->width;
+  task.col_end = min_i64(gemm->n, task.col + job->panels_per_task * job->width);
+  task.b_scratch = job->own_scratch ? job->own_scratch : job->scratch_bytes ? hfb_pool_scratch(job->pool, worker) : NULL;
+  task.a_scratch = task.b_scratch ? task.b_scratch + job->a_scratch_offset : NULL;
+  switch (job->b_mode) {
+    case B_PACKED: run_packed(&task); break;
+    case B_PACK:
+    case B_IN_PLACE: run_unpacked(&task); break;
+    case B_DOT: run_dot(&task); break;
+  }
+}
+
+/* ---- the plan ---- */
+
+static b_mode choose_b_mode(const hfb_gemm *gemm) {
+  if (gemm->packed_b) return B_PACKED;
+  const bool few = gemm->m <= FEW_ROWS;
+  if (gemm->a_col_stride == 1 && gemm->b_row_stride == 1 && (few || gemm->n <= FEW_COLUMNS)) return B_DOT;
+  if (gemm->b_col_stride == 1 && few) return B_IN_PLACE;
+  return B_PACK;
+}
+
+/* Cuts C into tasks: as large as the caches allow, then smaller until every thread has several. What packs its own B
+ * is cut by columns first, because rows that are cut apart pack the same B again. */
+static void plan_tasks(gemm_job *job) {
+  const hfb_gemm *gemm = job->gemm;
+  const int threads = hfb_pool_size(job->pool);
+  const int64_t wanted = threads == 1 ? 1 : (int64_t)threads * TASKS_PER_THREAD;
+  const int64_t panel_bytes = job->width * job->k_block * job->kernels->element_bytes;
+  const int64_t row_unit = job->tile_rows;
+  const int64_t rows_enough = job->b_mode == B_PACK ? ROWS_PER_PACKING : 2 * ROW_BLOCK;
+  const double flops = 2.0 * (double)gemm->m * (double)gemm->n * (double)gemm->k * (double)gemm->batch;
+  const int64_t most = flops / task_flops_min < (double)wanted ? (int64_t)(flops / task_flops_min) : wanted;
+
+  int64_t column_tasks = ceil_div(job->panel_count, max_i64(1, B_BLOCK_BYTES / max_i64(1, panel_bytes)));
+  int64_t row_tasks = 1;
+  const int64_t most_row_tasks = max_i64(1, gemm->m / rows_enough);
+  if (job->b_mode == B_PACK) {
+    if (gemm->batch * column_tasks < most) column_tasks = ceil_div(most, gemm->batch);
+    column_tasks = min_i64(column_tasks, job->panel_count);
+    if (gemm->batch * column_tasks < most) row_tasks = ceil_div(most, gemm->batch * column_tasks);
+    row_tasks = min_i64(row_tasks, most_row_tasks);
+  } else {
+    if (gemm->batch * column_tasks < most) row_tasks = ceil_div(most, gemm->batch * column_tasks);
+    row_tasks = min_i64(row_tasks, most_row_tasks);
+    if (gemm->batch * row_tasks * column_tasks < most) column_tasks = ceil_div(most, gemm->batch * row_tasks);
+    column_tasks = min_i64(column_tasks, job->panel_count);
+  }
+  /* Many threads and few columns: rows are cut further, down to one tile. */
+  if (gemm->batch * row_tasks * column_tasks < min_i64(most, 2 * (int64_t)threads)) {
+    row_tasks = min_i64(ceil_div(most, gemm->batch * column_tasks), ceil_div(gemm->m, row_unit));
+  }
+  job->panels_per_task = ceil_div(job->panel_count, column_tasks);
+  job->column_tasks = ceil_div(job->panel_count, job->panels_per_task);
+  job->rows_per_task = min_i64(gemm->m, round_up(ceil_div(gemm->m, row_tasks), row_unit));
+  job->row_tasks = ceil_div(gemm->m, job->rows_per_task);
+}
+
+static void plan(gemm_job *job) {
+  const hfb_gemm *gemm = job->gemm;
+  const hfb_gemm_isa *kernels = job->kernels;
+  job->b_mode = choose_b_mode(gemm);
+  job->packs_a = job->b_mode != B_DOT && gemm->a_col_stride != 1;
+  job->width = gemm->packed_b ? gemm->packed_b->width : hfb_gemm_panel_width(kernels, gemm->n);
+  job->panel_count = ceil_div(gemm->n, job->width);
+  job->tile_rows = kernels->max_rows[job->width / kernels->lanes];
+  const int64_t blocks = max_i64(1, ceil_div(gemm->k, kernels->k_block));
+  job->k_block = max_i64(1, round_up(ceil_div(gemm->k, blocks), kernels->lanes));
+  plan_tasks(job);
+
+  const size_t element_bytes = (size_t)kernels->element_bytes;
+  const int64_t b_panels = job->b_mode == B_PACK ? job->panels_per_task : job->b_mode == B_IN_PLACE ? 1 : 0;
+  const int64_t row_block = round_up(ROW_BLOCK, job->tile_rows) * 5 / 4;
+  job->a_scratch_offset = (size_t)(b_panels * job->width * job->k_block) * element_bytes;
+  job->scratch_bytes = job->a_scratch_offset + (job->packs_a ? (size_t)(row_block * job->k_block) * element_bytes : 0);
+}
+
+/* ---- the entry ---- */
+
+static hfb_status check(const hfb_gemm *gemm, const hfb_gemm_isa *kernels) {
+  if (!kernels) {
+    return HFB_FAIL(HFB_UNSUPPORTED, "matrix product of %s; only f32 and f64", hfb_dtype_name(gemm->dtype));
+  }
+  if (gemm->m < 0 || gemm->n < 0 || gemm->k < 0 || gemm->batch < 0) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "matrix product with a negative size: batch %lld, m %lld, n %lld, k %lld",
+                    (long long)gemm->batch, (long long)gemm->m, (long long)gemm->n, (long long)gemm->k);
+  }
+  int64_t batch = 1;
+  if (gemm->batch_rank < 0 || gemm->batch_rank > 6) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "matrix product with a batch of rank %d; at most 6", gemm->batch_rank);
+  }
+  for (int d = 0; d < gemm->batch_rank; d++) batch *= gemm->batch_dims[d];
+  if (batch != gemm->batch) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "matrix product: batch is %lld, but its dimensions multiply to %lld",
+                    (long long)gemm->batch, (long long)batch);
+  }
+  if (gemm->bias && gemm->dtype != HFB_F32) return HFB_FAIL(HFB_UNSUPPORTED, "matrix product with bias: f32 only");
+  const hfb_packed_b *packed = gemm->packed_b;
+  if (!packed) return HFB_OK;
+  if (gemm->batch != 1 || packed->k != gemm->k || packed->n != gemm->n) {
+    return HFB_FAIL(HFB_MISMATCH, "packed matrix of %lld x %lld used in a product of batch %lld with k %lld, n %lld",
+                    (long long)packed->k, (long long)packed->n, (long long)gemm->batch, (long long)gemm->k,
+                    (long long)gemm->n);
+  }
+  if (packed->kernels != kernels) {
+    return HFB_FAIL(HFB_MISMATCH, "the matrix was packed for another instruction set or dtype; pack it with the same");
+  }
+  return HFB_OK;
+}
+
+hfb_status hfb_gemm_run(const hfb_gemm *gemm, hfb_isa isa, hfb_pool *pool) {
+  gemm_job job = {
+      .gemm = gemm,
+      .kernels = hfb_gemm_isa_select(gemm->dtype, isa < hfb_cpu()->isa ? isa : hfb_cpu()->isa),
+      .pool = pool,
+  };
+  HFB_TRY(check(gemm, job.kernels));
+  if (gemm->m == 0 || gemm->n == 0 || gemm->batch == 0) return HFB_OK;
+  plan(&job);
+  if (job.scratch_bytes > 0) {
+    if (pool) {
+      HFB_TRY(hfb_pool_reserve_scratch(pool, job.scratch_bytes));
+    } else {
+      HFB_TRY(hfb_mem_alloc_aligned(job.scratch_bytes, HFB_GEMM_ALIGNMENT, &job.own_scratch));
+    }
+  }
+  hfb_pool_run(pool, gemm->batch * job.row_tasks * job.column_tasks, run_task, &job);
+  hfb_mem_free(job.own_scratch);
+  return HFB_OK;
+}

@@ -1,0 +1,17 @@
+/* The layout behind hfb_packed_b: memory[panel][k][width], the last panel filled up with zeros. Private to the matrix
+ * products. */
+#ifndef HFB_KERNELS_GEMM_PACK_H
+#define HFB_KERNELS_GEMM_PACK_H
+
+#include "kernels/gemm_isa.h"
+
+enum { HFB_GEMM_ALIGNMENT = 64 };
+
+struct hfb_packed_b {
+  const hfb_gemm_isa *kernels;
+  int64_t k, n;
+  int64_t width; /* columns of a panel */
+  void *memory;  /* borrowed */
+};
+
+#endif
