@@ -21,6 +21,6 @@ check_one='
   printf "#include \"%s\"\n" "${header#*/}" | "$CC" $CFLAGS $flags -x c - ||
     { printf "%s: does not compile alone\n" "$header"; bad=1; }
   exit $bad'
-# The one fragment: every <isa>/vec.h includes it at its end, after the types it needs.
-find src include -name "*.h" ! -path src/kernels/cpu/vec_math.h | sort |
+# Fragments, included after the types of an <isa>/vec.h: vec_math.h and gemm_*_types.h.
+find src include -name "*.h" ! -path "src/kernels/cpu/vec_math.h" ! -path "src/kernels/cpu/gemm_*_types.h" | sort |
   xargs -P "$(nproc)" -n 1 sh -c "$check_one" check_one
