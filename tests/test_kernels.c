@@ -1,0 +1,179 @@
+/* Every kernel of the table on every case of support/op_cases.def: tuned float32 kernels of each instruction set and
+ * the plain ones against float64, decompositions against their ops. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ir/transform.h"
+#include "support/compare.h"
+#include "support/graph_run.h"
+#include "support/op_cases.h"
+
+static const uint64_t SEED = 7;
+static hfb_device *device;
+
+static int set_up(void **state) {
+  (void)state;
+  return hfb_device_cpu_create(3, 0, &device) == HFB_OK ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  hfb_device_destroy(device);
+  return 0;
+}
+
+/* A case with its float64 expectation. */
+typedef struct prepared {
+  op_case c;
+  hfb_graph *graph;
+  op_case_data data;
+  hfb_tensor expected, magnitude; /* magnitude.buffer is NULL where sums are not judged by it */
+} prepared;
+
+static void need_ok(hfb_status status, const char *line) {
+  if (status != HFB_OK) fail_msg("\"%s\": %s", line, hfb_error_message());
+}
+
+static bool is_sum_of_products(hfb_op op) {
+  return op == HFB_OP_MATMUL || op == HFB_OP_LINEAR || op == HFB_OP_REDUCE_SUM || op == HFB_OP_REDUCE_MEAN ||
+         op == HFB_OP_CUMSUM;
+}
+
+static hfb_tensor run_f64(const prepared *p, const hfb_graph *graph, bool absolute) {
+  op_case_data data;
+  hfb_tensor result;
+  need_ok(op_case_make_inputs(&p->c, graph, device, SEED, absolute, &data), p->c.text);
+  need_ok(graph_run(graph, device, HFB_ISA_GENERIC, true, data.inputs, data.parameters, &result), p->c.text);
+  op_case_release(&data);
+  return result;
+}
+
+static void prepare(const char *line, prepared *p) {
+  *p = (prepared){0};
+  hfb_graph *wide;
+  need_ok(op_case_parse(line, &p->c), line);
+  need_ok(op_case_build(&p->c, &p->graph), line);
+  need_ok(hfb_graph_convert(p->graph, HFB_F64, &wide), line);
+  need_ok(op_case_make_inputs(&p->c, p->graph, device, SEED, false, &p->data), line);
+  p->expected = run_f64(p, wide, false);
+  if (is_sum_of_products(p->c.op)) p->magnitude = run_f64(p, wide, true);
+  hfb_graph_destroy(wide);
+}
+
+static void release(prepared *p) {
+  op_case_release(&p->data);
+  hfb_tensor_release(&p->expected);
+  hfb_tensor_release(&p->magnitude);
+  hfb_graph_destroy(p->graph);
+}
+
+static void check(const prepared *p, hfb_isa isa, bool reference_only) {
+  hfb_tensor result;
+  char text[256];
+  need_ok(graph_run(p->graph, device, isa, reference_only, p->data.inputs, p->data.parameters, &result), p->c.text);
+  const hfb_tensor *magnitude = p->magnitude.buffer ? &p->magnitude : NULL;
+  if (!compare_with_f64(&result, &p->expected, magnitude, hfb_op_info_of(p->c.op)->tolerance, text, sizeof(text))) {
+    fail_msg("\"%s\" on %s (isa %s, seed %llu): %s", p->c.text, graph_run_kernel(), hfb_isa_name(isa),
+             (unsigned long long)SEED, text);
+  }
+  hfb_tensor_release(&result);
+}
+
+static void test_every_op_has_a_case(void **state) {
+  (void)state;
+  int counts[HFB_OP_COUNT] = {0};
+  for (int i = 0; i < op_case_count(); i++) {
+    op_case c;
+    need_ok(op_case_parse(op_case_line(i), &c), op_case_line(i));
+    counts[c.op]++;
+  }
+  for (int op = 0; op < HFB_OP_COUNT; op++) {
+    if (counts[op] == 0) fail_msg("%s has no case in op_cases.def", hfb_op_info_of((hfb_op)op)->name);
+  }
+}
+
+static void test_plain_kernels_in_float32(void **state) {
+  (void)state;
+  for (int i = 0; i < op_case_count(); i++) {
+    prepared p;
+    prepare(op_case_line(i), &p);
+    check(&p, HFB_ISA_GENERIC, true);
+    release(&p);
+  }
+}
+
+static int row_of(const char *name) {
+  int count;
+  const hfb_kernel *table = hfb_kernel_table(&count);
+  for (int i = 0; i < count; i++) {
+    if (strcmp(table[i].name, name) == 0) return i;
+  }
+  return -1;
+}
+
+/* Also fails when a row of the table that this machine can run was never chosen: a kernel without a test. */
+static void test_tuned_kernels_of_each_instruction_set(void **state) {
+  (void)state;
+  int count;
+  const hfb_kernel *table = hfb_kernel_table(&count);
+  bool *was_run;
+  need_ok(hfb_mem_alloc((size_t)count, sizeof(*was_run), &was_run), "table");
+  for (int i = 0; i < op_case_count(); i++) {
+    prepared p;
+    prepare(op_case_line(i), &p);
+    for (hfb_isa isa = HFB_ISA_GENERIC; isa <= hfb_cpu()->isa; isa++) {
+      check(&p, isa, false);
+      if (row_of(graph_run_kernel()) >= 0) was_run[row_of(graph_run_kernel())] = true;
+    }
+    release(&p);
+  }
+  for (int i = 0; i < count; i++) {
+    if (!table[i].reference && table[i].isa <= hfb_cpu()->isa && !was_run[i]) fail_msg("%s ran on no case", table[i].name);
+  }
+  hfb_mem_free(was_run);
+}
+
+static void test_kernel_names_are_unique(void **state) {
+  (void)state;
+  int count;
+  const hfb_kernel *table = hfb_kernel_table(&count);
+  for (int i = 0; i < count; i++) assert_int_equal(row_of(table[i].name), i);
+}
+
+/* In float64, where rounding cannot hide a wrong formula. */
+static void test_decompositions_equal_their_ops(void **state) {
+  (void)state;
+  for (int i = 0; i < op_case_count(); i++) {
+    prepared p;
+    hfb_graph *wide, *primitive;
+    char text[256];
+    prepare(op_case_line(i), &p);
+    need_ok(hfb_graph_convert(p.graph, HFB_F64, &wide), p.c.text);
+    need_ok(hfb_graph_decompose(wide, &primitive), p.c.text);
+    hfb_tensor result = run_f64(&p, primitive, false);
+    if (!compare_close(&result, &p.expected, 1e-13, 1, text, sizeof(text))) {
+      fail_msg("\"%s\", decomposed (seed %llu): %s", p.c.text, (unsigned long long)SEED, text);
+    }
+    hfb_tensor_release(&result);
+    hfb_graph_destroy(primitive);
+    hfb_graph_destroy(wide);
+    release(&p);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_every_op_has_a_case),
+      cmocka_unit_test(test_kernel_names_are_unique),
+      cmocka_unit_test(test_plain_kernels_in_float32),
+      cmocka_unit_test(test_tuned_kernels_of_each_instruction_set),
+      cmocka_unit_test(test_decompositions_equal_their_ops),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
