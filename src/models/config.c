@@ -143,7 +143,7 @@ static hfb_status set_text(hfb_config *config, const hfb_field *field, const jso
     return HFB_FAIL(HFB_UNSUPPORTED, "configuration field '%s' is %.64s, which is not implemented; accepted: %s",
                     field->name, text, hfb_nn_activation_names());
   }
-  HFB_TRY(check_accepted(field, text));
+  if (field->kind == HFB_FIELD_TEXT) HFB_TRY(check_accepted(field, text));
   char *copy = hfb_arena_strdup(&config->arena, text);
   if (copy == NULL) return HFB_OUT_OF_MEMORY;
   *out = (field_value){.text = copy};

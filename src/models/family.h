@@ -27,7 +27,7 @@ typedef struct hfb_field {
   const char *name;
   hfb_field_kind kind;
   const char *initial;  /* the default of the HF configuration class, as JSON without quotes */
-  const char *accepted; /* texts, booleans: the implemented values, "absolute|null"; numbers: "null" allows null; NULL: all */
+  const char *accepted; /* texts, booleans: the implemented values, "absolute|null"; others: "null" allows null; NULL: all */
 } hfb_field;
 
 /* Fields that every configuration has (config.c). */

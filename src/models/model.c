@@ -108,7 +108,11 @@ static hfb_value *checked_ids(hfb_nn *nn, const char *name, hfb_value *value, bo
   if (value == NULL) return NULL;
   if (value->dtype == HFB_I64 && fits) return value;
   char shape[HFB_SHAPE_TEXT_BYTES], wanted[32];
-  snprintf(wanted, sizeof wanted, length < 0 ? "length" : "%lld", (long long)length);
+  if (length < 0) {
+    snprintf(wanted, sizeof wanted, "length");
+  } else {
+    snprintf(wanted, sizeof wanted, "%lld", (long long)length);
+  }
   hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be i64[%lld,%s]", name,
                    hfb_dtype_name(value->dtype), hfb_shape_print(&value->shape, shape, sizeof shape), (long long)batch,
                    wanted);

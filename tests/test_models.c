@@ -1,0 +1,399 @@
+/* Every suite row at its full configuration against the parameter tables, the suite table and the golden cases. */
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "models/model.h"
+
+#define TRY(expr)                                                        \
+  do {                                                                   \
+    if ((expr) != HFB_OK) fail_msg("%s: %s", #expr, hfb_error_message()); \
+  } while (0)
+
+static hfb_graph *build_row(const hfb_model_row *row, const hfb_config *config, int64_t batch, int64_t seq) {
+  hfb_suite_input inputs[HFB_SUITE_INPUT_MAX];
+  hfb_model_input given[HFB_SUITE_INPUT_MAX];
+  int count = 0;
+  TRY(hfb_model_suite_inputs(row, config, batch, seq, inputs, &count));
+  for (int i = 0; i < count; i++) given[i] = inputs[i].input;
+  hfb_model_request request = {
+      .class_name = row->class_name, .config = config, .input_count = count, .inputs = given};
+  hfb_graph *graph = NULL;
+  TRY(hfb_model_build(&request, &graph));
+  return graph;
+}
+
+static const char *name_of(const hfb_value *parameter) {
+  return hfb_node_text(parameter->node, HFB_ATTR_NAME, "");
+}
+
+/* ---- Parameters ---- */
+
+typedef struct walk {
+  const hfb_graph *graph;
+  const char *model;
+  int next; /* parameter that the next line must describe */
+  int64_t elements;
+  int tensors;
+} walk;
+
+/* "name 768x768 1|0|buffer" with # replaced by index. */
+static void check_parameter(walk *w, const char *line, int index) {
+  char pattern[256], shape_text[64], kind[16], name[300] = "";
+  assert_int_equal(sscanf(line, "%255s %63s %15s", pattern, shape_text, kind), 3);
+  for (const char *at = pattern; *at != '\0'; at++) {
+    size_t used = strlen(name);
+    if (*at == '#') {
+      snprintf(name + used, sizeof name - used, "%d", index);
+    } else {
+      snprintf(name + used, sizeof name - used, "%c", *at);
+    }
+  }
+  if (w->next >= w->graph->parameter_count) fail_msg("%s: '%s' is missing", w->model, name);
+  const hfb_value *parameter = w->graph->parameters[w->next++];
+  char got[HFB_SHAPE_TEXT_BYTES] = "";
+  for (int d = 0; d < parameter->shape.rank; d++) {
+    size_t used = strlen(got);
+    snprintf(got + used, sizeof got - used, "%s%lld", d == 0 ? "" : "x", (long long)parameter->shape.dim[d]);
+  }
+  bool buffer = strcmp(kind, "buffer") == 0;
+  if (strcmp(name_of(parameter), name) != 0 || strcmp(got, shape_text) != 0) {
+    fail_msg("%s: parameter %d is %s %s, not %s %s", w->model, w->next - 1, name_of(parameter), got, name, shape_text);
+  }
+  assert_int_equal(hfb_node_int(parameter->node, HFB_ATTR_BUFFER), buffer);
+  assert_int_equal(hfb_node_int(parameter->node, HFB_ATTR_TRAINABLE), strcmp(kind, "1") == 0);
+  if (!buffer) {
+    w->tensors++;
+    w->elements += hfb_shape_elements(&parameter->shape);
+  }
+}
+
+/* Lines from `text` up to its end or to "end"; returns where it stopped. */
+static const char *check_lines(walk *w, const char *text, int index) {
+  while (*text != '\0') {
+    size_t length = strcspn(text, "\n");
+    char line[400];
+    snprintf(line, sizeof line, "%.*s", (int)length, text);
+    text += length + (text[length] == '\n');
+    int first, limit;
+    if (strcmp(line, "end") == 0) return text;
+    if (sscanf(line, "repeat %d %d", &first, &limit) == 2) {
+      const char *after = text;
+      for (int i = first; i < limit; i++) after = check_lines(w, text, i);
+      text = after;
+    } else {
+      check_parameter(w, line, index);
+    }
+  }
+  return text;
+}
+
+static void check_parameters(const char *model, const hfb_graph *graph) {
+  char path[512], *text = NULL;
+  size_t bytes = 0;
+  snprintf(path, sizeof path, "%s/params/%s.txt", HFB_TEST_DATA, model);
+  TRY(hfb_file_read(path, 1 << 20, &text, &bytes));
+  long long elements = 0;
+  int tensors = 0;
+  assert_int_equal(sscanf(text, "total %lld %d", &elements, &tensors), 2);
+  walk w = {.graph = graph, .model = model};
+  check_lines(&w, strchr(text, '\n') + 1, 0);
+  assert_int_equal(w.next, graph->parameter_count);
+  assert_int_equal(w.elements, elements);
+  assert_int_equal(w.tensors, tensors);
+  hfb_mem_free(text);
+}
+
+/* What each class returns with labels; KV2 and KV4: that many cache tensors for each layer. */
+static const char *expected_outputs(const char *class_name) {
+  static const char *const outputs[][2] = {
+      {"BartForCausalLM", "loss logits KV2"},
+      {"BartForConditionalGeneration", "loss logits encoder_last_hidden_state"},
+      {"GPT2LMHeadModel", "loss logits KV2"},
+      {"GPT2ForSequenceClassification", "loss logits KV2"},
+      {"T5ForConditionalGeneration", "loss logits KV4 encoder_last_hidden_state"},
+  };
+  for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++) {
+    if (strcmp(outputs[i][0], class_name) == 0) return outputs[i][1];
+  }
+  return strstr(class_name, "QuestionAnswering") != NULL ? "loss start_logits end_logits" : "loss logits";
+}
+
+static int64_t cached_layers(const hfb_config *config) {
+  static const char *const fields[] = {"decoder_layers", "n_layer", "num_layers"};
+  for (int i = 0; i < 3; i++) {
+    if (hfb_config_has(config, fields[i])) return hfb_config_int(config, fields[i]);
+  }
+  return 0;
+}
+
+static void check_outputs(const hfb_model_row *row, const hfb_config *config, const hfb_graph *graph) {
+  int next = 0;
+  char list[128];
+  snprintf(list, sizeof list, "%s", expected_outputs(row->class_name));
+  for (char *word = strtok(list, " "); word != NULL; word = strtok(NULL, " ")) {
+    int tensors = 0;
+    if (sscanf(word, "KV%d", &tensors) != 1) {
+      assert_true(next < graph->output_count);
+      assert_string_equal(graph->outputs[next++].name, word);
+      continue;
+    }
+    for (int layer = 0; layer < cached_layers(config); layer++) {
+      for (int i = 0; i < tensors; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "past_key_values/%d/%d", layer, i);
+        assert_true(next < graph->output_count);
+        assert_string_equal(graph->outputs[next++].name, name);
+      }
+    }
+  }
+  assert_int_equal(next, graph->output_count);
+  assert_int_equal(graph->outputs[0].value->shape.rank, 0);
+}
+
+static void test_rows_build(void **state) {
+  double slowest = 0;
+  const char *slowest_name = "";
+  assert_int_equal(hfb_model_row_count(), 18);
+  for (int i = 0; i < hfb_model_row_count(); i++) {
+    const hfb_model_row *row = hfb_model_row_at(i);
+    hfb_config *config = NULL;
+    TRY(hfb_model_row_config(row, &config));
+    int64_t batches[] = {1, row->default_batch};
+    for (int j = 0; j < 2; j++) {
+      int64_t start = hfb_clock_ns();
+      hfb_graph *graph = build_row(row, config, batches[j], row->seq_len);
+      double ms = (double)(hfb_clock_ns() - start) / 1e6;
+      if (ms > slowest) {
+        slowest = ms;
+        slowest_name = row->name;
+      }
+      TRY(hfb_graph_verify(graph));
+      check_parameters(row->name, graph);
+      check_outputs(row, config, graph);
+      hfb_graph_destroy(graph);
+    }
+    hfb_config_destroy(config);
+  }
+  print_message("slowest build: %.1f ms (%s)\n", slowest, slowest_name);
+}
+
+/* ---- The suite table ---- */
+
+static void describe(const hfb_model_row *row, char *text, size_t bytes) {
+  static const char *const ids[] = {"[0,vocab)", "[0,vocab), last = eos", "all 0"};
+  static const char *const decoder[] = {"-", "= input_ids"};
+  static const char *const labels[] = {"labels:[0,vocab) of (batch,seq)", "labels:[0,vocab-1) of (batch,seq)",
+                                       "start_positions,end_positions:[0,seq) of (batch)",
+                                       "labels:[0,num_labels-1) of (batch)"};
+  char tolerance[2][16];
+  for (int i = 0; i < 2; i++) {
+    double value = i == 0 ? row->tol_training : row->tol_inference;
+    snprintf(tolerance[i], sizeof tolerance[i], "%ge-%d", value * (value >= 0.0099 ? 100 : 1000), value >= 0.0099 ? 2 : 3);
+  }
+  bool pad_zero = strstr(row->overrides, "pad_token_id=0") != NULL;
+  snprintf(text, bytes, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s", row->name, row->class_name, row->config,
+           row->known_batch, row->divisor, row->default_batch, row->seq_len, ids[row->ids], decoder[row->decoder],
+           labels[row->labels], tolerance[0], tolerance[1],
+           row->flags & HFB_MODEL_FP32_ONLY ? "fp32_only" : pad_zero ? "pad_token_id=0" : "-");
+}
+
+static void test_rows_equal_suite_table(void **state) {
+  char *table = NULL;
+  size_t bytes = 0;
+  TRY(hfb_file_read(HFB_TEST_DATA "/suite.tsv", 1 << 20, &table, &bytes));
+  const char *from = table;
+  for (int i = 0; i < hfb_model_row_count(); i++) {
+    char line[512];
+    describe(hfb_model_row_at(i), line, sizeof line - 1);
+    strcat(line, "\n");
+    const char *found = strstr(from, line);
+    if (found == NULL || found[-1] != '\n') fail_msg("not in the suite table, or out of its order: %s", line);
+    from = found;
+  }
+  hfb_mem_free(table);
+}
+
+static void test_unknown_names(void **state) {
+  const hfb_model_row *row = NULL;
+  assert_int_equal(hfb_model_find("BertForMaskedLN", &row), HFB_NOT_FOUND);
+  assert_non_null(strstr(hfb_error_message(), "BertForMaskedLM"));
+  TRY(hfb_model_find("T5Small", &row));
+  assert_string_equal(row->class_name, "T5ForConditionalGeneration");
+  hfb_model_class found;
+  assert_int_equal(hfb_model_class_find("BertForMaskedML", &found), HFB_UNSUPPORTED);
+  assert_non_null(strstr(hfb_error_message(), "BertForMaskedLM"));
+  for (int i = 0; i < hfb_model_class_count(); i++) {
+    hfb_model_class at = hfb_model_class_at(i);
+    TRY(hfb_model_class_find(at.name, &found));
+    assert_string_equal(found.model_type, at.model_type);
+  }
+}
+
+static void test_suite_inputs(void **state) {
+  const hfb_model_row *row = NULL;
+  hfb_config *config = NULL;
+  hfb_suite_input inputs[HFB_SUITE_INPUT_MAX];
+  int count = 0;
+  TRY(hfb_model_find("BartForConditionalGeneration", &row));
+  TRY(hfb_model_row_config(row, &config));
+  TRY(hfb_model_suite_inputs(row, config, 2, 8, inputs, &count));
+  assert_int_equal(count, 2);
+  assert_int_equal(inputs[0].high, 50265);
+  assert_int_equal(inputs[0].last, 2);
+  assert_string_equal(inputs[1].input.name, "labels");
+  assert_int_equal(inputs[1].high, 50264);
+  hfb_config_destroy(config);
+
+  TRY(hfb_model_find("T5Small", &row));
+  TRY(hfb_model_row_config(row, &config));
+  TRY(hfb_model_suite_inputs(row, config, 2, 8, inputs, &count));
+  assert_int_equal(count, 3);
+  assert_string_equal(inputs[1].input.name, "decoder_input_ids");
+  assert_int_equal(inputs[1].copy_of, 0);
+  assert_int_equal(inputs[2].high, 32128);
+  hfb_config_destroy(config);
+
+  TRY(hfb_model_find("RobertaForQuestionAnswering", &row));
+  TRY(hfb_model_row_config(row, &config));
+  TRY(hfb_model_suite_inputs(row, config, 3, 8, inputs, &count));
+  assert_int_equal(count, 3);
+  assert_int_equal(inputs[0].high, 1);
+  assert_int_equal(inputs[2].high, 8);
+  assert_int_equal(inputs[2].input.shape.dim[0], 3);
+  assert_int_equal(hfb_model_suite_inputs(row, config, 0, 8, inputs, &count), HFB_INVALID_ARGUMENT);
+  hfb_config_destroy(config);
+}
+
+/* ---- Golden cases: outputs, parameters and ties ---- */
+
+static hfb_graph *build_case(const json_t *info, const hfb_config *config) {
+  hfb_model_input inputs[HFB_SUITE_INPUT_MAX];
+  int count = 0;
+  const char *name;
+  json_t *entry;
+  json_object_foreach(json_object_get(info, "inputs"), name, entry) {
+    hfb_model_input *input = &inputs[count++];
+    const json_t *dims = json_array_get(entry, 1);
+    *input = (hfb_model_input){.name = name, .shape = {.rank = (int)json_array_size(dims)}};
+    input->dtype = strcmp(json_string_value(json_array_get(entry, 0)), "I64") == 0 ? HFB_I64 : HFB_F32;
+    for (int d = 0; d < input->shape.rank; d++) {
+      input->shape.dim[d] = json_integer_value(json_array_get(dims, (size_t)d));
+    }
+  }
+  hfb_model_request request = {
+      .class_name = hfb_config_class(config), .config = config, .training = true, .input_count = count, .inputs = inputs};
+  hfb_graph *graph = NULL;
+  TRY(hfb_model_build(&request, &graph));
+  return graph;
+}
+
+static void check_case(const char *case_name) {
+  char path[512];
+  snprintf(path, sizeof path, "%s/golden/%s/config.json", HFB_TEST_DATA, case_name);
+  hfb_config *config = NULL;
+  TRY(hfb_config_load(path, NULL, &config));
+  snprintf(path, sizeof path, "%s/golden/%s/case.json", HFB_TEST_DATA, case_name);
+  json_t *info = json_load_file(path, 0, NULL);
+  assert_non_null(info);
+  assert_string_equal(hfb_config_class(config), json_string_value(json_object_get(info, "class")));
+  hfb_graph *graph = build_case(info, config);
+
+  const json_t *outputs = json_object_get(info, "eval_outputs");
+  assert_int_equal(graph->output_count, json_array_size(outputs));
+  for (int i = 0; i < graph->output_count; i++) {
+    assert_string_equal(graph->outputs[i].name, json_string_value(json_array_get(outputs, (size_t)i)));
+  }
+  const char *alias, *target = NULL;
+  json_t *tied;
+  hfb_name_use use;
+  json_object_foreach(json_object_get(info, "tied"), alias, tied) {
+    TRY(hfb_model_checkpoint_name(hfb_config_class(config), config, graph, alias, &use, &target));
+    assert_int_equal(use, HFB_NAME_ALIAS);
+    assert_string_equal(target, json_string_value(tied));
+  }
+  /* Each expected gradient names a parameter of the graph, and no parameter is without one. */
+  int gradients = 0;
+  const char *tensor;
+  json_t *entry;
+  json_object_foreach(json_object_get(info, "expected"), tensor, entry) {
+    if (strncmp(tensor, "grad/", 5) != 0) continue;
+    gradients++;
+    TRY(hfb_model_checkpoint_name(hfb_config_class(config), config, graph, tensor + 5, &use, &target));
+    assert_int_equal(use, HFB_NAME_PARAMETER);
+    assert_string_equal(target, tensor + 5);
+  }
+  int trainable = 0;
+  for (int i = 0; i < graph->parameter_count; i++) {
+    trainable += !hfb_node_int(graph->parameters[i]->node, HFB_ATTR_BUFFER);
+  }
+  assert_int_equal(trainable, gradients);
+  hfb_graph_destroy(graph);
+  json_decref(info);
+  hfb_config_destroy(config);
+}
+
+static void test_golden_outputs_and_ties(void **state) {
+  static const char *const variants[] = {"BartForConditionalGeneration-mask", "BertForMaskedLM-mask",
+                                         "BertForQuestionAnswering-mask",     "DistilBertForMaskedLM-mask",
+                                         "DistillGPT2-mask",                  "RobertaForQuestionAnswering-mask",
+                                         "T5ForConditionalGeneration-mask"};
+  for (int i = 0; i < hfb_model_row_count(); i++) check_case(hfb_model_row_at(i)->name);
+  for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) check_case(variants[i]);
+}
+
+/* ---- Names in checkpoints ---- */
+
+static void test_checkpoint_names(void **state) {
+  static const struct {
+    const char *name;
+    hfb_name_use use;
+    const char *parameter;
+  } cases[] = {
+      {"bert.embeddings.LayerNorm.weight", HFB_NAME_PARAMETER, "bert.embeddings.LayerNorm.weight"},
+      {"bert.embeddings.LayerNorm.gamma", HFB_NAME_PARAMETER, "bert.embeddings.LayerNorm.weight"},
+      {"embeddings.LayerNorm.beta", HFB_NAME_PARAMETER, "bert.embeddings.LayerNorm.bias"},
+      {"encoder.layer.11.output.dense.weight", HFB_NAME_PARAMETER, "bert.encoder.layer.11.output.dense.weight"},
+      {"cls.predictions.decoder.weight", HFB_NAME_ALIAS, "bert.embeddings.word_embeddings.weight"},
+      {"cls.predictions.decoder.bias", HFB_NAME_ALIAS, "cls.predictions.bias"},
+      {"bert.embeddings.position_ids", HFB_NAME_IGNORED, NULL},
+      {"bert.pooler.dense.weight", HFB_NAME_IGNORED, NULL},
+      {"pooler.dense.weight", HFB_NAME_IGNORED, NULL},
+      {"cls.seq_relationship.bias", HFB_NAME_IGNORED, NULL},
+  };
+  const hfb_model_row *row = NULL;
+  hfb_config *config = NULL;
+  TRY(hfb_model_find("BertForMaskedLM", &row));
+  TRY(hfb_model_row_config(row, &config));
+  hfb_graph *graph = build_row(row, config, 1, 8);
+  hfb_name_use use;
+  const char *target = NULL;
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    TRY(hfb_model_checkpoint_name(row->class_name, config, graph, cases[i].name, &use, &target));
+    assert_int_equal(use, cases[i].use);
+    if (cases[i].parameter != NULL) assert_string_equal(target, cases[i].parameter);
+  }
+  assert_int_equal(
+      hfb_model_checkpoint_name(row->class_name, config, graph, "bert.encoder.layer.12.output.dense.weight", &use, &target),
+      HFB_NOT_FOUND);
+  hfb_graph_destroy(graph);
+  hfb_config_destroy(config);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_rows_build),     cmocka_unit_test(test_rows_equal_suite_table),
+      cmocka_unit_test(test_unknown_names),  cmocka_unit_test(test_suite_inputs),
+      cmocka_unit_test(test_checkpoint_names), cmocka_unit_test(test_golden_outputs_and_ties),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,406 @@
+/* Configurations and arguments that users may give: what is read, what is refused and with which words. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "models/model.h"
+#include "nn/nn.h"
+
+#define TRY(expr)                                                        \
+  do {                                                                   \
+    if ((expr) != HFB_OK) fail_msg("%s: %s", #expr, hfb_error_message()); \
+  } while (0)
+
+static hfb_status parse(const char *json, const char *class_name, hfb_config **out_config) {
+  return hfb_config_parse(json, strlen(json), class_name, out_config);
+}
+
+static void test_refused_configurations(void **state) {
+  static const struct {
+    const char *json;
+    const char *class_name;
+    hfb_status status;
+    const char *words[3]; /* that the message must contain */
+  } cases[] = {
+      {"", NULL, HFB_CORRUPT, {"JSON"}},
+      {"{\"a\": 1,", NULL, HFB_CORRUPT, {"line 1"}},
+      {"{\"vocab_size\": 5, \"vocab_size\": 6}", "BertForMaskedLM", HFB_CORRUPT, {"vocab_size"}},
+      {"[1]", "BertForMaskedLM", HFB_CORRUPT, {"object", "a list"}},
+      {"{}", NULL, HFB_INVALID_ARGUMENT, {"architectures", "BertForMaskedLM"}},
+      {"{\"architectures\": [7]}", NULL, HFB_INVALID_ARGUMENT, {"architectures"}},
+      {"{\"architectures\": [\"BertForMaskdLM\"]}", NULL, HFB_UNSUPPORTED, {"BertForMaskdLM", "did you mean", "BertForMaskedLM"}},
+      {"{\"model_type\": \"gpt2\"}", "BertForMaskedLM", HFB_MISMATCH, {"model_type", "gpt2", "bert"}},
+      {"{\"model_type\": 3}", "BertForMaskedLM", HFB_MISMATCH, {"model_type", "an integer"}},
+      {"{\"hidden_size\": \"big\"}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "an integer", "a text"}},
+      {"{\"hidden_size\": 768.0}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "fraction"}},
+      {"{\"hidden_size\": -1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "-1", "[1, 16777216]"}},
+      {"{\"hidden_size\": 0}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size"}},
+      {"{\"vocab_size\": 99999999999}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"vocab_size", "99999999999"}},
+      {"{\"num_hidden_layers\": 100000}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"num_hidden_layers", "4096"}},
+      {"{\"hidden_size\": null}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "null"}},
+      {"{\"layer_norm_eps\": -1e-5}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"layer_norm_eps", "positive"}},
+      {"{\"layer_norm_eps\": true}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"layer_norm_eps", "a boolean"}},
+      {"{\"hidden_dropout_prob\": 1.5}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_dropout_prob", "[0, 1]"}},
+      {"{\"pad_token_id\": -1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"pad_token_id"}},
+      {"{\"hidden_act\": \"mish\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "mish", "gelu_new"}},
+      {"{\"hidden_act\": null}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_act"}},
+      {"{\"position_embedding_type\": \"relative_key\"}", "BertForMaskedLM", HFB_UNSUPPORTED,
+       {"position_embedding_type", "relative_key", "absolute"}},
+      {"{\"is_decoder\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"is_decoder", "true"}},
+      {"{\"is_decoder\": 1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"is_decoder", "true or false"}},
+      {"{\"add_cross_attention\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"add_cross_attention"}},
+      {"{\"output_attentions\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"output_attentions"}},
+      {"{\"pruned_heads\": {\"0\": [1]}}", "BertForMaskedLM", HFB_UNSUPPORTED, {"pruned_heads"}},
+      {"{\"quantization_config\": {\"bits\": 4}}", "BertForMaskedLM", HFB_UNSUPPORTED, {"quantization_config"}},
+      {"{\"problem_type\": \"ranking\"}", "GPT2ForSequenceClassification", HFB_UNSUPPORTED, {"problem_type", "ranking"}},
+      {"{\"id2label\": {}}", "GPT2ForSequenceClassification", HFB_INVALID_ARGUMENT, {"id2label", "0 labels"}},
+      {"{\"id2label\": [\"a\"]}", "GPT2ForSequenceClassification", HFB_INVALID_ARGUMENT, {"id2label", "a list"}},
+      {"{\"feed_forward_proj\": \"gated-tanh\"}", "T5ForConditionalGeneration", HFB_UNSUPPORTED,
+       {"feed_forward_proj", "gated-tanh", "gated-gelu"}},
+      {"{\"sinusoidal_pos_embds\": true}", "DistilBertForMaskedLM", HFB_UNSUPPORTED, {"sinusoidal_pos_embds"}},
+      {"{\"use_tpu_fourier_optimizations\": true}", "FNetForMaskedLM", HFB_UNSUPPORTED, {"use_tpu_fourier"}},
+      {"{\"tie_encoder_decoder\": true}", "BartForConditionalGeneration", HFB_UNSUPPORTED, {"tie_encoder_decoder"}},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    hfb_config *config = NULL;
+    hfb_status status = parse(cases[i].json, cases[i].class_name, &config);
+    if (status != cases[i].status) {
+      fail_msg("%s: %s, not %s (%s)", cases[i].json, hfb_status_name(status), hfb_status_name(cases[i].status),
+               hfb_error_message());
+    }
+    for (int j = 0; j < 3 && cases[i].words[j] != NULL; j++) {
+      if (strstr(hfb_error_message(), cases[i].words[j]) == NULL) {
+        fail_msg("%s: '%s' is not in: %s", cases[i].json, cases[i].words[j], hfb_error_message());
+      }
+    }
+    assert_null(strchr(hfb_error_message(), '\n'));
+    assert_null(config);
+  }
+}
+
+static void test_values_and_defaults(void **state) {
+  hfb_config *config = NULL;
+  TRY(parse("{\"architectures\": [\"BertForSequenceClassification\"], \"hidden_size\": 64, \"no_such_field\": [1],"
+            " \"id2label\": {\"0\": \"a\", \"1\": \"b\", \"2\": \"c\"}, \"num_labels\": 7, \"pad_token_id\": null,"
+            " \"problem_type\": \"regression\", \"hidden_dropout_prob\": 0, \"pruned_heads\": {}}",
+            NULL, &config));
+  assert_string_equal(hfb_config_class(config), "BertForSequenceClassification");
+  assert_string_equal(hfb_config_model_type(config), "bert");
+  assert_int_equal(hfb_config_int(config, "hidden_size"), 64);
+  assert_int_equal(hfb_config_int(config, "intermediate_size"), 3072);
+  assert_int_equal(hfb_config_int(config, "num_labels"), 3); /* id2label wins */
+  assert_int_equal(hfb_config_int(config, "pad_token_id"), -1);
+  assert_string_equal(hfb_config_text(config, "problem_type"), "regression");
+  assert_true(hfb_config_float(config, "hidden_dropout_prob") == 0);
+  assert_true(hfb_config_float(config, "layer_norm_eps") == 1e-12);
+  assert_true(hfb_config_bool(config, "tie_word_embeddings"));
+  assert_false(hfb_config_has(config, "n_embd"));
+  hfb_strbuf text;
+  hfb_strbuf_init(&text);
+  for (int i = 0; i < hfb_config_field_count(config); i++) {
+    hfb_strbuf_printf(&text, "%s=", hfb_config_field_name(config, i));
+    hfb_config_field_value(config, i, &text);
+    hfb_strbuf_append(&text, " ");
+  }
+  assert_non_null(strstr(hfb_strbuf_text(&text), "hidden_size=64 "));
+  assert_non_null(strstr(hfb_strbuf_text(&text), "layer_norm_eps=1e-12 "));
+  assert_non_null(strstr(hfb_strbuf_text(&text), "attention_probs_dropout_prob=0.1 "));
+  assert_non_null(strstr(hfb_strbuf_text(&text), "problem_type=\"regression\" "));
+  assert_non_null(strstr(hfb_strbuf_text(&text), "pad_token_id=null "));
+  hfb_strbuf_deinit(&text);
+  hfb_config_destroy(config);
+}
+
+static void test_overrides(void **state) {
+  hfb_config *config = NULL;
+  TRY(hfb_config_create("gpt2", " n_layer=3  activation_function=relu n_inner=null scale_attn_weights=false ", &config));
+  assert_int_equal(hfb_config_int(config, "n_layer"), 3);
+  assert_string_equal(hfb_config_text(config, "activation_function"), "relu");
+  assert_int_equal(hfb_config_int(config, "n_inner"), -1);
+  assert_false(hfb_config_bool(config, "scale_attn_weights"));
+  hfb_config_destroy(config);
+  assert_int_equal(hfb_config_create("gpt2", "n_layers=3", &config), HFB_NOT_FOUND);
+  assert_non_null(strstr(hfb_error_message(), "n_layers"));
+  assert_int_equal(hfb_config_create("gpt2", "n_layer", &config), HFB_INVALID_ARGUMENT);
+  assert_int_equal(hfb_config_create("gpt2", "n_layer=two", &config), HFB_INVALID_ARGUMENT);
+  assert_int_equal(hfb_config_create("gpt9", NULL, &config), HFB_UNSUPPORTED);
+}
+
+/* ---- Building ---- */
+
+/* "input_ids:2x8 labels:f:2" -> arguments; returns how many. `text` must outlive them. */
+static int arguments(char *text, hfb_model_input *inputs) {
+  int count = 0;
+  for (char *word = strtok(text, " "); word != NULL; word = strtok(NULL, " ")) {
+    hfb_model_input *input = &inputs[count++];
+    char *dims = strrchr(word, ':') + 1;
+    *input = (hfb_model_input){.name = word, .dtype = strstr(word, ":f:") != NULL ? HFB_F32 : HFB_I64};
+    while (true) {
+      long long dim = 0;
+      int used = 0;
+      if (sscanf(dims, "%lld%n", &dim, &used) != 1) break;
+      input->shape.dim[input->shape.rank++] = dim;
+      dims += used;
+      if (*dims != 'x') break;
+      dims++;
+    }
+    *strchr(word, ':') = '\0';
+  }
+  return count;
+}
+
+static hfb_status build(const char *class_name, const char *overrides, const char *given, bool training,
+                        hfb_graph **out_graph) {
+  char text[512];
+  snprintf(text, sizeof text, "%s", given);
+  hfb_model_input inputs[16];
+  int count = arguments(text, inputs);
+  hfb_model_class known;
+  TRY(hfb_model_class_find(class_name, &known));
+  hfb_config *config = NULL;
+  TRY(hfb_config_create(known.model_type, overrides, &config));
+  hfb_model_request request = {
+      .class_name = class_name, .config = config, .training = training, .input_count = count, .inputs = inputs};
+  hfb_status status = hfb_model_build(&request, out_graph);
+  hfb_config_destroy(config);
+  return status;
+}
+
+#define BERT "hidden_size=32 num_attention_heads=4 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
+#define FNET "hidden_size=32 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
+#define NARROW "embedding_size=16 " BERT
+#define GPT2 "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
+#define T5 "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
+#define BART                                                                                          \
+  "d_model=24 encoder_layers=2 decoder_layers=2 encoder_attention_heads=4 decoder_attention_heads=4 " \
+  "encoder_ffn_dim=36 decoder_ffn_dim=36 vocab_size=99"
+
+static void test_refused_calls(void **state) {
+  static const struct {
+    const char *class_name, *overrides, *given;
+    bool training;
+    hfb_status status;
+    const char *words[3];
+  } cases[] = {
+      {"BertForMaskedLM", BERT, "labels:2x8", false, HFB_INVALID_ARGUMENT, {"input_ids"}},
+      {"BertForMaskedLM", BERT, "input_ids:f:2x8", false, HFB_INVALID_ARGUMENT, {"input_ids", "f32[2,8]", "i64"}},
+      {"BertForMaskedLM", BERT, "input_ids:8", false, HFB_INVALID_ARGUMENT, {"input_ids", "i64[8]"}},
+      {"BertForMaskedLM", BERT, "input_ids:2x0", false, HFB_INVALID_ARGUMENT, {"input_ids", "empty"}},
+      {"BertForMaskedLM", BERT, "input_ids:2x8 inputs_embeds:f:2x8x32", false, HFB_UNSUPPORTED, {"inputs_embeds"}},
+      {"BertForMaskedLM", BERT, "input_ids:2x8 start_positions:2", false, HFB_INVALID_ARGUMENT, {"start_positions"}},
+      {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x8 labels:2x8", false, HFB_INVALID_ARGUMENT, {"twice"}},
+      {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x9", false, HFB_INVALID_ARGUMENT, {"labels", "[2,9]", "[2,8]"}},
+      {"BertForMaskedLM", BERT, "input_ids:2x8 attention_mask:2x1x8x8", false, HFB_INVALID_ARGUMENT, {"attention_mask"}},
+      {"BertForMaskedLM", BERT, "input_ids:2x8 position_ids:3x8", false, HFB_INVALID_ARGUMENT, {"position_ids"}},
+      {"BertForMaskedLM", BERT, "input_ids:1x513", false, HFB_INVALID_ARGUMENT, {"513", "max_position_embeddings", "512"}},
+      {"BertForMaskedLM", BERT " num_attention_heads=5", "input_ids:2x8", false, HFB_INVALID_ARGUMENT,
+       {"hidden_size 32", "num_attention_heads 5"}},
+      {"BertForMaskedLM", BERT " pad_token_id=99", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"padding id 99"}},
+      {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x8", true, HFB_UNSUPPORTED, {"dropout", "0.1"}},
+      {"BertForQuestionAnswering", BERT " num_labels=3", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"num_labels"}},
+      {"BertForQuestionAnswering", BERT, "input_ids:2x8 start_positions:3 end_positions:2", false, HFB_INVALID_ARGUMENT,
+       {"start_positions", "[3]"}},
+      {"RobertaForCausalLM", BERT " pad_token_id=null", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"pad_token_id"}},
+      {"RobertaForCausalLM", BERT, "input_ids:2x8 past_key_values:2", false, HFB_UNSUPPORTED, {"past_key_values"}},
+      {"RobertaForCausalLM", BERT, "input_ids:2x1 labels:2x1", false, HFB_INVALID_ARGUMENT, {"at least 2"}},
+      {"AlbertForMaskedLM", NARROW " num_hidden_groups=3", "input_ids:2x8", false, HFB_INVALID_ARGUMENT,
+       {"num_hidden_groups 3", "num_hidden_layers 2"}},
+      {"DistilBertForMaskedLM", "dim=30 n_heads=4", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"dim 30", "n_heads 4"}},
+      {"DistilBertForMaskedLM", "", "input_ids:2x8 token_type_ids:2x8", false, HFB_INVALID_ARGUMENT, {"token_type_ids"}},
+      {"FNetForMaskedLM", FNET, "input_ids:2x8 attention_mask:2x8", false, HFB_INVALID_ARGUMENT, {"attention_mask"}},
+      {"GPT2LMHeadModel", GPT2, "input_ids:1x1025", false, HFB_INVALID_ARGUMENT, {"1025", "n_positions"}},
+      {"GPT2ForSequenceClassification", GPT2, "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"pad_token_id"}},
+      {"GPT2ForSequenceClassification", GPT2 " pad_token_id=0 problem_type=multi_label_classification",
+       "input_ids:2x8 labels:2", false, HFB_INVALID_ARGUMENT, {"labels", "multi_label_classification", "f32[2,2]"}},
+      {"GPT2ForSequenceClassification", GPT2 " pad_token_id=0", "input_ids:2x8 labels:3", false, HFB_INVALID_ARGUMENT,
+       {"labels", "single_label_classification", "i64[2]"}},
+      {"T5ForConditionalGeneration", T5, "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"decoder_input_ids or labels"}},
+      {"T5ForConditionalGeneration", T5, "input_ids:2x8 labels:2x6", false, HFB_INVALID_ARGUMENT,
+       {"decoder_start_token_id"}},
+      {"T5ForConditionalGeneration", T5, "input_ids:2x8 decoder_input_ids:3x6", false, HFB_INVALID_ARGUMENT,
+       {"decoder_input_ids", "[2,length]"}},
+      {"T5ForConditionalGeneration", T5, "input_ids:2x8 decoder_input_ids:2x6 labels:2x7", false, HFB_INVALID_ARGUMENT,
+       {"labels", "[2,6]"}},
+      {"T5ForConditionalGeneration", T5 " relative_attention_max_distance=16", "input_ids:2x8 decoder_input_ids:2x6",
+       false, HFB_INVALID_ARGUMENT, {"relative_attention_max_distance 16"}},
+      {"T5ForConditionalGeneration", T5, "input_ids:2x8 encoder_outputs:f:2x8x24", false, HFB_UNSUPPORTED,
+       {"encoder_outputs"}},
+      {"BartForConditionalGeneration", BART " decoder_start_token_id=null", "input_ids:2x8 labels:2x6", false,
+       HFB_INVALID_ARGUMENT, {"decoder_start_token_id"}},
+      {"BartForConditionalGeneration", BART " max_position_embeddings=7", "input_ids:2x7 labels:2x8", false,
+       HFB_INVALID_ARGUMENT, {"the decoder input has 8", "max_position_embeddings"}},
+      {"BartForCausalLM", BART " decoder_layerdrop=0.1 dropout=0", "input_ids:2x8", true, HFB_UNSUPPORTED,
+       {"decoder_layerdrop"}},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    hfb_graph *graph = NULL;
+    hfb_status status =
+        build(cases[i].class_name, cases[i].overrides, cases[i].given, cases[i].training, &graph);
+    if (status != cases[i].status) {
+      fail_msg("%s %s: %s, not %s (%s)", cases[i].class_name, cases[i].given, hfb_status_name(status),
+               hfb_status_name(cases[i].status), hfb_error_message());
+    }
+    for (int j = 0; j < 3 && cases[i].words[j] != NULL; j++) {
+      if (strstr(hfb_error_message(), cases[i].words[j]) == NULL) {
+        fail_msg("%s %s: '%s' is not in: %s", cases[i].class_name, cases[i].given, cases[i].words[j],
+                 hfb_error_message());
+      }
+    }
+    assert_null(graph);
+  }
+}
+
+static bool has_parameter(const hfb_graph *graph, const char *name) {
+  for (int i = 0; i < graph->parameter_count; i++) {
+    if (strcmp(hfb_node_text(graph->parameters[i]->node, HFB_ATTR_NAME, ""), name) == 0) return true;
+  }
+  return false;
+}
+
+static int count_op(const hfb_graph *graph, hfb_op op) {
+  int count = 0;
+  for (int i = 0; i < graph->node_count; i++) count += graph->nodes[i]->op == op;
+  return count;
+}
+
+static bool has_output(const hfb_graph *graph, const char *name) {
+  for (int i = 0; i < graph->output_count; i++) {
+    if (strcmp(graph->outputs[i].name, name) == 0) return true;
+  }
+  return false;
+}
+
+/* Values of published checkpoints that change the structure of the graph. */
+static void test_variants(void **state) {
+  static const struct {
+    const char *class_name, *overrides, *given;
+    const char *parameter, *no_parameter; /* must (not) exist; NULL: not checked */
+    const char *output, *no_output;
+    hfb_op op;
+    int op_count; /* of that op */
+  } cases[] = {
+      {"BertForMaskedLM", BERT " tie_word_embeddings=false", "input_ids:2x8", "cls.predictions.decoder.weight", NULL,
+       "logits", "loss", HFB_OP_GELU, 3},
+      {"BertForMaskedLM", BERT " hidden_act=relu", "input_ids:2x8 labels:2x8", NULL, "cls.predictions.decoder.weight",
+       "loss", NULL, HFB_OP_RELU, 3},
+      {"BertForSequenceClassification", BERT " problem_type=regression num_labels=1", "input_ids:2x8 labels:f:2",
+       "bert.pooler.dense.weight", NULL, "loss", NULL, HFB_OP_MSE_LOSS, 1},
+      {"BertForSequenceClassification", BERT, "input_ids:2x8 labels:2", "classifier.weight", NULL, "loss", NULL,
+       HFB_OP_NLL_LOSS, 1},
+      {"RobertaForSequenceClassification", BERT " num_labels=4", "input_ids:2x8 labels:f:2x4",
+       "classifier.out_proj.weight", NULL, "loss", NULL, HFB_OP_BCE_WITH_LOGITS, 1},
+      {"BertForTokenClassification", BERT, "input_ids:2x8 labels:2x8", "classifier.weight", "bert.pooler.dense.weight",
+       "loss", NULL, HFB_OP_NLL_LOSS, 1},
+      {"AlbertForSequenceClassification", NARROW, "input_ids:2x8", "albert.pooler.weight", NULL, "logits", "loss",
+       HFB_OP_TANH, 1},
+      {"AlbertForMaskedLM", NARROW " num_hidden_layers=4 num_hidden_groups=2 inner_group_num=2", "input_ids:2x8",
+       "albert.encoder.albert_layer_groups.1.albert_layers.1.ffn.weight",
+       "albert.encoder.albert_layer_groups.2.albert_layers.0.ffn.weight", NULL, NULL, HFB_OP_SOFTMAX, 8},
+      {"ElectraForCausalLM", NARROW " embedding_size=32", "input_ids:2x8", NULL, "electra.embeddings_project.weight",
+       NULL, NULL, HFB_OP_LAYER_NORM, 6},
+      {"ElectraForSequenceClassification", NARROW, "input_ids:2x8", "classifier.out_proj.bias", NULL, NULL, NULL,
+       HFB_OP_GELU, 3},
+      {"DistilBertForSequenceClassification", "dim=32 n_heads=4 hidden_dim=40 n_layers=1", "input_ids:2x8",
+       "pre_classifier.weight", NULL, NULL, NULL, HFB_OP_RELU, 1},
+      {"FNetForSequenceClassification", FNET, "input_ids:2x8 labels:2", "fnet.pooler.dense.weight", NULL, NULL, NULL,
+       HFB_OP_FFT2_REAL, 2},
+      {"GPT2LMHeadModel", GPT2 " use_cache=false", "input_ids:2x8", NULL, "lm_head.weight", "logits",
+       "past_key_values/0/0", HFB_OP_MUL_SCALAR, 2},
+      {"GPT2LMHeadModel", GPT2 " scale_attn_weights=false n_inner=40 tie_word_embeddings=false", "input_ids:2x8",
+       "lm_head.weight", NULL, "past_key_values/1/1", NULL, HFB_OP_MUL_SCALAR, 0},
+      {"GPT2LMHeadModel", GPT2 " scale_attn_weights=false scale_attn_by_inverse_layer_idx=true", "input_ids:2x8", NULL,
+       NULL, NULL, NULL, HFB_OP_MUL_SCALAR, 1}, /* layer 0 divides by 1 */
+      {"GPT2LMHeadModel", GPT2, "input_ids:2x8 token_type_ids:2x8", NULL, NULL, NULL, NULL, HFB_OP_EMBEDDING, 3},
+      {"GPT2ForSequenceClassification", GPT2, "input_ids:1x8 labels:1", "score.weight", "score.bias",
+       "past_key_values/1/1", NULL, HFB_OP_ARGMAX, 0},
+      {"T5ForConditionalGeneration", T5 " feed_forward_proj=gated-gelu tie_word_embeddings=false",
+       "input_ids:2x8 decoder_input_ids:2x6 labels:2x6", "encoder.block.1.layer.1.DenseReluDense.wi_1.weight",
+       "encoder.block.1.layer.1.DenseReluDense.wi.weight", "loss", NULL, HFB_OP_GELU_TANH, 4},
+      {"T5ForConditionalGeneration", T5 " num_decoder_layers=3 decoder_start_token_id=0", "input_ids:2x8 labels:2x6",
+       "decoder.block.2.layer.1.EncDecAttention.q.weight", "lm_head.weight", "past_key_values/2/3", NULL,
+       HFB_OP_SOFTMAX, 8},
+      {"T5ForConditionalGeneration", T5 " use_cache=false", "input_ids:2x8 decoder_input_ids:2x6", NULL, NULL,
+       "encoder_last_hidden_state", "past_key_values/0/0", HFB_OP_RELU, 4},
+      {"BartForConditionalGeneration", BART, "input_ids:2x8", NULL, "lm_head.weight", "past_key_values/1/3", "loss",
+       HFB_OP_LAYER_NORM, 12},
+      {"BartForConditionalGeneration", BART " scale_embedding=true tie_word_embeddings=false",
+       "input_ids:2x8 labels:2x6", "lm_head.weight", NULL, "loss", "past_key_values/0/0", HFB_OP_MUL_SCALAR, 8},
+      {"BartForCausalLM", BART, "input_ids:2x8 attention_mask:2x8",
+       "model.decoder.layers.1.encoder_attn.out_proj.weight", "model.encoder.layers.0.fc1.weight",
+       "past_key_values/1/1", "loss", HFB_OP_SOFTMAX, 2},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    hfb_graph *graph = NULL;
+    TRY(build(cases[i].class_name, cases[i].overrides, cases[i].given, false, &graph));
+    TRY(hfb_graph_verify(graph));
+    if (cases[i].parameter != NULL) assert_true(has_parameter(graph, cases[i].parameter));
+    if (cases[i].no_parameter != NULL) assert_false(has_parameter(graph, cases[i].no_parameter));
+    if (cases[i].output != NULL) assert_true(has_output(graph, cases[i].output));
+    if (cases[i].no_output != NULL) assert_false(has_output(graph, cases[i].no_output));
+    if (count_op(graph, cases[i].op) != cases[i].op_count) {
+      fail_msg("%s %s: %d of %s, not %d", cases[i].class_name, cases[i].overrides, count_op(graph, cases[i].op),
+               hfb_op_info_of(cases[i].op)->name, cases[i].op_count);
+    }
+    hfb_graph_destroy(graph);
+  }
+}
+
+/* A failed allocation anywhere is reported and leaks nothing. */
+static void test_out_of_memory(void **state) {
+  for (int64_t nth = 1;; nth++) {
+    hfb_graph *graph = NULL;
+    hfb_config *config = NULL;
+    hfb_model_input ids = {.name = "input_ids", .dtype = HFB_I64, .shape = {.rank = 2, .dim = {1, 8}}};
+    hfb_model_input labels = ids;
+    labels.name = "labels";
+    hfb_model_input inputs[] = {ids, labels};
+    hfb_mem_fail_at(nth, 1);
+    hfb_status status = hfb_config_create("t5", T5 " decoder_start_token_id=0", &config);
+    if (status == HFB_OK) {
+      hfb_model_request request = {
+          .class_name = "T5ForConditionalGeneration", .config = config, .input_count = 2, .inputs = inputs};
+      status = hfb_model_build(&request, &graph);
+    }
+    hfb_mem_fail_at(0, 0);
+    hfb_graph_destroy(graph);
+    hfb_config_destroy(config);
+    if (status == HFB_OK) {
+      assert_true(nth > 3);
+      return;
+    }
+    assert_int_equal(status, HFB_OUT_OF_MEMORY);
+  }
+}
+
+/* Values of T5Attention._relative_position_bucket. */
+static void test_t5_buckets(void **state) {
+  static const struct {
+    bool bidirectional;
+    int64_t position, bucket;
+  } cases[] = {
+      {true, 0, 0},    {true, -1, 1},   {true, 1, 17},   {true, -7, 7},    {true, -8, 8},     {true, 8, 24},
+      {true, -12, 9},  {true, -16, 10}, {true, -22, 10}, {true, -23, 11},  {true, -32, 12},   {true, -64, 14},
+      {true, -127, 15}, {true, 1000, 31}, {false, 5, 0},   {false, 0, 0},    {false, -15, 15},  {false, -16, 16},
+      {false, -18, 16}, {false, -19, 17}, {false, -32, 21}, {false, -127, 31}, {false, -5000, 31},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    hfb_nn_relative_bias how = {.buckets = 32, .max_distance = 128, .bidirectional = cases[i].bidirectional};
+    assert_int_equal(hfb_nn_t5_bucket(&how, cases[i].position), cases[i].bucket);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_refused_configurations), cmocka_unit_test(test_values_and_defaults),
+      cmocka_unit_test(test_overrides),              cmocka_unit_test(test_refused_calls),
+      cmocka_unit_test(test_variants),               cmocka_unit_test(test_out_of_memory),
+      cmocka_unit_test(test_t5_buckets),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
