@@ -95,14 +95,14 @@ hfb_status hfb_json_row(hfb_strbuf *text, unsigned phases, const hfb_row *row) {
 
 /* ---- Files ---- */
 
-/* Appends, or leaves the file as it was. */
-static hfb_status append_or_undo(const char *path, const hfb_strbuf *text) {
-  HFB_TRY(hfb_strbuf_status(text));
-  struct stat before;
-  bool known = stat(path, &before) == 0 && S_ISREG(before.st_mode);
-  hfb_status status = hfb_file_append(path, text->data, text->length);
-  if (status != HFB_OK && known && truncate(path, before.st_size) != 0) hfb_error_prefix("half a row is left");
-  return status;
+/* The size of a regular file, to which a failed append is taken back; -1 for a device or a pipe. */
+static off_t size_of(const char *path) {
+  struct stat info;
+  return stat(path, &info) == 0 && S_ISREG(info.st_mode) ? info.st_size : -1;
+}
+
+static void take_back(const char *path, off_t size) {
+  if (size >= 0 && truncate(path, size) != 0) hfb_error_prefix("'%s' ends in half a row", path);
 }
 
 static hfb_status check_same_columns(const char *path, const hfb_strbuf *header) {
@@ -173,13 +173,17 @@ hfb_status hfb_result_files_add(hfb_result_files *files, const hfb_row *row) {
   hfb_strbuf_init(&csv);
   hfb_strbuf_init(&json);
   hfb_csv_row(&csv, files->phases, row);
-  hfb_status status = hfb_json_row(&json, files->phases, row);
-  /* JSON first: it has everything, so when space runs out the row that is there is the complete one. */
-  if (status == HFB_OK) status = append_or_undo(files->json_path, &json);
-  if (status == HFB_OK) status = append_or_undo(files->csv_path, &csv);
+  off_t csv_size = size_of(files->csv_path), json_size = size_of(files->json_path);
+  hfb_status status = hfb_strbuf_status(&csv);
+  if (status == HFB_OK) status = hfb_json_row(&json, files->phases, row);
+  if (status == HFB_OK) status = hfb_file_append(files->json_path, json.data, json.length);
+  if (status == HFB_OK) status = hfb_file_append(files->csv_path, csv.data, csv.length);
+  if (status != HFB_OK) {
+    take_back(files->json_path, json_size);
+    take_back(files->csv_path, csv_size);
+  }
   hfb_strbuf_deinit(&csv);
   hfb_strbuf_deinit(&json);
-  if (status != HFB_OK) files->unsaved_count++;
   return status;
 }
 

@@ -1,5 +1,5 @@
 /* Result files: CSV, JSON lines and markdown, side by side. Rows are appended as they are measured, each with one
- * write; a write that fails half-way is taken back, so that a file never ends in half a row. */
+ * write; a write that fails is taken back, so that no file ends in half a row. */
 #ifndef HFB_REPORT_FILES_H
 #define HFB_REPORT_FILES_H
 
@@ -16,7 +16,6 @@ hfb_status hfb_json_row(hfb_strbuf *text, unsigned phases, const hfb_row *row) H
 typedef struct hfb_result_files {
   char *csv_path, *json_path, *markdown_path; /* owned */
   unsigned phases;
-  int unsaved_count; /* rows that could not be written */
 } hfb_result_files;
 
 /* Creates the folders and the files, so that a place that cannot be written is known before anything is measured.
@@ -25,7 +24,7 @@ typedef struct hfb_result_files {
 hfb_status hfb_result_files_open(const char *csv_path, unsigned phases, bool retain,
                                  hfb_result_files *out_files) HFB_MUST_USE;
 
-/* On failure the row counts as unsaved; the message says what is wrong. */
+/* On failure neither file has the row; it may be added again. */
 hfb_status hfb_result_files_add(hfb_result_files *files, const hfb_row *row) HFB_MUST_USE;
 
 /* Writes the markdown file: a title, the table, the summary. */

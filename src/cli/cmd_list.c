@@ -1,0 +1,54 @@
+/* list: the suite. Nothing is built or measured, so it is instant. */
+#include <jansson.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "cli/cli.h"
+#include "cli/select_args.h"
+
+static const struct {
+  unsigned flag;
+  const char *name;
+} flag_names[] = {
+    {HFB_MODEL_SKIP, "skip"},           {HFB_MODEL_SKIP_CPU, "skip_cpu"},   {HFB_MODEL_SKIP_ACCURACY_LARGE, "skip_accuracy"},
+    {HFB_MODEL_ONLY_EVAL, "only_eval"}, {HFB_MODEL_FP32_ONLY, "fp32_only"}, {HFB_MODEL_CONTROL_FLOW, "control_flow"},
+    {HFB_MODEL_MORE, "more"},
+};
+enum { FLAG_COUNT = sizeof(flag_names) / sizeof(flag_names[0]) };
+
+static json_t *row_json(const hfb_model_row *row) {
+  json_t *flags = json_array();
+  for (int i = 0; i < FLAG_COUNT; i++) {
+    if (row->flags & flag_names[i].flag) json_array_append_new(flags, json_string(flag_names[i].name));
+  }
+  return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:o}", "name", row->name, "class", row->class_name, "config", row->config,
+                   "batch_size", row->default_batch, "seq_len", row->seq_len, "tolerance", row->tol_inference, "flags",
+                   flags);
+}
+
+static int print_json(const hfb_model_row *const *models, int count) {
+  json_t *array = json_array();
+  for (int i = 0; i < count; i++) json_array_append_new(array, row_json(models[i]));
+  int failed = json_dumpf(array, stdout, JSON_INDENT(1));
+  putchar('\n');
+  json_decref(array);
+  return failed ? HFB_EXIT_FAILURE : HFB_EXIT_OK;
+}
+
+static void print_table(const hfb_model_row *const *models, int count) {
+  printf("%-34s %-34s %-22s %5s %7s\n", "model", "class", "configuration", "batch", "seq len");
+  for (int i = 0; i < count; i++) {
+    const hfb_model_row *row = models[i];
+    printf("%-34s %-34s %-22s %5d %7d\n", row->name, row->class_name, row->config, row->default_batch, row->seq_len);
+  }
+}
+
+int hfb_cmd_list(const hfb_args *args) {
+  const hfb_model_row **models = NULL;
+  int count = 0, code = hfb_cli_select(args, &models, &count);
+  if (code != HFB_EXIT_OK) return code;
+  if (hfb_args_flag(args, HFB_OPT_JSON)) code = print_json(models, count);
+  else print_table(models, count);
+  hfb_mem_free(models);
+  return code;
+}
