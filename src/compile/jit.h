@@ -1,7 +1,8 @@
 /* Compiling generated C to shared objects, with a cache on disk.
  *
- * The key is a 128-bit hash of the code, the flags, the target and the compiler's version text. Entries are written
- * to a temporary name and renamed, so processes may share a cache; an entry that does not load is rebuilt. */
+ * The key of a unit is a 128-bit hash of its code, the flags and the compiler (path, size and time of its file). Entries
+ * are written to a temporary name and renamed, so processes may share a cache. An entry ends with a checksum; one that
+ * is damaged or does not load is rebuilt. */
 #ifndef HFB_COMPILE_JIT_H
 #define HFB_COMPILE_JIT_H
 
@@ -27,7 +28,11 @@ hfb_status hfb_jit_build(int unit_count, const char *const *units, hfb_isa isa, 
 void *hfb_jit_symbol(const hfb_jit *jit, const char *name);
 void hfb_jit_destroy(hfb_jit *jit); /* NULL is allowed */
 
-/* Path of the C compiler: HFBENCH_CC, then cc, gcc, clang on PATH; NULL when there is none. Borrowed. */
+/* Path of the C compiler: HFBENCH_CC, then cc, gcc, clang on PATH; NULL when there is none. Valid until the next
+ * call on this thread. */
 const char *hfb_jit_compiler(void);
+
+/* How many compilers this process has started so far. */
+int64_t hfb_jit_compiler_runs(void);
 
 #endif

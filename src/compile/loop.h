@@ -11,7 +11,14 @@
  *
  * Reductions run over the inner dimension and give a per-row value; only ROWS loops may have them. A term that uses a
  * reduced value belongs to a later stage: the generator makes one pass over the row for each stage and keeps in the
- * row scratch what a later stage needs and is dear to compute again. */
+ * row scratch what a later stage needs and is dear to compute again.
+ *
+ * In place: all stores of a row happen in its last pass, those of an element after all loads of that element. So a
+ * store may go over what was loaded with the same offset and strides. Loads and stores of slot 0 of a TILE or SCORE
+ * loop are at the current point, whatever their strides say.
+ *
+ * Under PADDED: a load is done only where one of its uses keeps the value (as a box over all of them), so its address
+ * may be wrong elsewhere. */
 #ifndef HFB_COMPILE_LOOP_H
 #define HFB_COMPILE_LOOP_H
 
@@ -48,7 +55,7 @@ typedef struct hfb_term {
 typedef struct hfb_store {
   int term;
   int slot;
-  int64_t offset, strides[HFB_LOOP_MAX_RANK]; /* a per_row term is stored once for each row */
+  int64_t offset, strides[HFB_LOOP_MAX_RANK]; /* a per_row term without inner stride is stored once for each row */
 } hfb_store;
 
 typedef struct hfb_loop {
