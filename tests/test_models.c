@@ -14,8 +14,8 @@
 #include "base/memory.h"
 #include "models/model.h"
 
-#define TRY(expr)                                                        \
-  do {                                                                   \
+#define TRY(expr)                                                         \
+  do {                                                                    \
     if ((expr) != HFB_OK) fail_msg("%s: %s", #expr, hfb_error_message()); \
   } while (0)
 
@@ -25,8 +25,7 @@ static hfb_graph *build_row(const hfb_model_row *row, const hfb_config *config, 
   int count = 0;
   TRY(hfb_model_suite_inputs(row, config, batch, seq, inputs, &count));
   for (int i = 0; i < count; i++) given[i] = inputs[i].input;
-  hfb_model_request request = {
-      .class_name = row->class_name, .config = config, .input_count = count, .inputs = given};
+  hfb_model_request request = {.class_name = row->class_name, .config = config, .input_count = count, .inputs = given};
   hfb_graph *graph = NULL;
   TRY(hfb_model_build(&request, &graph));
   return graph;
@@ -198,13 +197,16 @@ static void describe(const hfb_model_row *row, char *text, size_t bytes) {
   char tolerance[2][16];
   for (int i = 0; i < 2; i++) {
     double value = i == 0 ? row->tol_training : row->tol_inference;
-    snprintf(tolerance[i], sizeof tolerance[i], "%ge-%d", value * (value >= 0.0099 ? 100 : 1000), value >= 0.0099 ? 2 : 3);
+    snprintf(tolerance[i], sizeof tolerance[i], "%ge-%d", value * (value >= 0.0099 ? 100 : 1000),
+             value >= 0.0099 ? 2 : 3);
   }
   bool pad_zero = strstr(row->overrides, "pad_token_id=0") != NULL;
   snprintf(text, bytes, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s", row->name, row->class_name, row->config,
            row->known_batch, row->divisor, row->default_batch, row->seq_len, ids[row->ids], decoder[row->decoder],
            labels[row->labels], tolerance[0], tolerance[1],
-           row->flags & HFB_MODEL_FP32_ONLY ? "fp32_only" : pad_zero ? "pad_token_id=0" : "-");
+           row->flags & HFB_MODEL_FP32_ONLY ? "fp32_only"
+           : pad_zero                       ? "pad_token_id=0"
+                                            : "-");
 }
 
 static void test_rows_equal_suite_table(void **state) {
@@ -290,8 +292,11 @@ static hfb_graph *build_case(const json_t *info, const hfb_config *config) {
       input->shape.dim[d] = json_integer_value(json_array_get(dims, (size_t)d));
     }
   }
-  hfb_model_request request = {
-      .class_name = hfb_config_class(config), .config = config, .training = true, .input_count = count, .inputs = inputs};
+  hfb_model_request request = {.class_name = hfb_config_class(config),
+                               .config = config,
+                               .training = true,
+                               .input_count = count,
+                               .inputs = inputs};
   hfb_graph *graph = NULL;
   TRY(hfb_model_build(&request, &graph));
   return graph;
@@ -343,10 +348,10 @@ static void check_case(const char *case_name) {
 }
 
 static void test_golden_outputs_and_ties(void **state) {
-  static const char *const variants[] = {"BartForConditionalGeneration-mask", "BertForMaskedLM-mask",
-                                         "BertForQuestionAnswering-mask",     "DistilBertForMaskedLM-mask",
-                                         "DistillGPT2-mask",                  "RobertaForQuestionAnswering-mask",
-                                         "T5ForConditionalGeneration-mask"};
+  static const char *const variants[] = {
+      "BartForConditionalGeneration-mask", "BertForMaskedLM-mask", "BertForQuestionAnswering-mask",
+      "DistilBertForMaskedLM-mask",        "DistillGPT2-mask",     "RobertaForQuestionAnswering-mask",
+      "T5ForConditionalGeneration-mask"};
   for (int i = 0; i < hfb_model_row_count(); i++) check_case(hfb_model_row_at(i)->name);
   for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) check_case(variants[i]);
 }
@@ -382,17 +387,17 @@ static void test_checkpoint_names(void **state) {
     assert_int_equal(use, cases[i].use);
     if (cases[i].parameter != NULL) assert_string_equal(target, cases[i].parameter);
   }
-  assert_int_equal(
-      hfb_model_checkpoint_name(row->class_name, config, graph, "bert.encoder.layer.12.output.dense.weight", &use, &target),
-      HFB_NOT_FOUND);
+  assert_int_equal(hfb_model_checkpoint_name(row->class_name, config, graph,
+                                             "bert.encoder.layer.12.output.dense.weight", &use, &target),
+                   HFB_NOT_FOUND);
   hfb_graph_destroy(graph);
   hfb_config_destroy(config);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_rows_build),     cmocka_unit_test(test_rows_equal_suite_table),
-      cmocka_unit_test(test_unknown_names),  cmocka_unit_test(test_suite_inputs),
+      cmocka_unit_test(test_rows_build),       cmocka_unit_test(test_rows_equal_suite_table),
+      cmocka_unit_test(test_unknown_names),    cmocka_unit_test(test_suite_inputs),
       cmocka_unit_test(test_checkpoint_names), cmocka_unit_test(test_golden_outputs_and_ties),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,8 +12,8 @@
 #include "models/model.h"
 #include "nn/nn.h"
 
-#define TRY(expr)                                                        \
-  do {                                                                   \
+#define TRY(expr)                                                         \
+  do {                                                                    \
     if ((expr) != HFB_OK) fail_msg("%s: %s", #expr, hfb_error_message()); \
   } while (0)
 
@@ -34,7 +34,10 @@ static void test_refused_configurations(void **state) {
       {"[1]", "BertForMaskedLM", HFB_CORRUPT, {"object", "a list"}},
       {"{}", NULL, HFB_INVALID_ARGUMENT, {"architectures", "BertForMaskedLM"}},
       {"{\"architectures\": [7]}", NULL, HFB_INVALID_ARGUMENT, {"architectures"}},
-      {"{\"architectures\": [\"BertForMaskdLM\"]}", NULL, HFB_UNSUPPORTED, {"BertForMaskdLM", "did you mean", "BertForMaskedLM"}},
+      {"{\"architectures\": [\"BertForMaskdLM\"]}",
+       NULL,
+       HFB_UNSUPPORTED,
+       {"BertForMaskdLM", "did you mean", "BertForMaskedLM"}},
       {"{\"model_type\": \"gpt2\"}", "BertForMaskedLM", HFB_MISMATCH, {"model_type", "gpt2", "bert"}},
       {"{\"model_type\": 3}", "BertForMaskedLM", HFB_MISMATCH, {"model_type", "an integer"}},
       {"{\"hidden_size\": \"big\"}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "an integer", "a text"}},
@@ -50,7 +53,9 @@ static void test_refused_configurations(void **state) {
       {"{\"pad_token_id\": -1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"pad_token_id"}},
       {"{\"hidden_act\": \"mish\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "mish", "gelu_new"}},
       {"{\"hidden_act\": null}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_act"}},
-      {"{\"position_embedding_type\": \"relative_key\"}", "BertForMaskedLM", HFB_UNSUPPORTED,
+      {"{\"position_embedding_type\": \"relative_key\"}",
+       "BertForMaskedLM",
+       HFB_UNSUPPORTED,
        {"position_embedding_type", "relative_key", "absolute"}},
       {"{\"is_decoder\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"is_decoder", "true"}},
       {"{\"is_decoder\": 1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"is_decoder", "true or false"}},
@@ -58,10 +63,15 @@ static void test_refused_configurations(void **state) {
       {"{\"output_attentions\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"output_attentions"}},
       {"{\"pruned_heads\": {\"0\": [1]}}", "BertForMaskedLM", HFB_UNSUPPORTED, {"pruned_heads"}},
       {"{\"quantization_config\": {\"bits\": 4}}", "BertForMaskedLM", HFB_UNSUPPORTED, {"quantization_config"}},
-      {"{\"problem_type\": \"ranking\"}", "GPT2ForSequenceClassification", HFB_UNSUPPORTED, {"problem_type", "ranking"}},
+      {"{\"problem_type\": \"ranking\"}",
+       "GPT2ForSequenceClassification",
+       HFB_UNSUPPORTED,
+       {"problem_type", "ranking"}},
       {"{\"id2label\": {}}", "GPT2ForSequenceClassification", HFB_INVALID_ARGUMENT, {"id2label", "0 labels"}},
       {"{\"id2label\": [\"a\"]}", "GPT2ForSequenceClassification", HFB_INVALID_ARGUMENT, {"id2label", "a list"}},
-      {"{\"feed_forward_proj\": \"gated-tanh\"}", "T5ForConditionalGeneration", HFB_UNSUPPORTED,
+      {"{\"feed_forward_proj\": \"gated-tanh\"}",
+       "T5ForConditionalGeneration",
+       HFB_UNSUPPORTED,
        {"feed_forward_proj", "gated-tanh", "gated-gelu"}},
       {"{\"sinusoidal_pos_embds\": true}", "DistilBertForMaskedLM", HFB_UNSUPPORTED, {"sinusoidal_pos_embds"}},
       {"{\"use_tpu_fourier_optimizations\": true}", "FNetForMaskedLM", HFB_UNSUPPORTED, {"use_tpu_fourier"}},
@@ -86,7 +96,8 @@ static void test_refused_configurations(void **state) {
 
 static void test_values_and_defaults(void **state) {
   hfb_config *config = NULL;
-  TRY(parse("{\"architectures\": [\"BertForSequenceClassification\"], \"hidden_size\": 64, \"no_such_field\": [1],"
+  TRY(
+      parse("{\"architectures\": [\"BertForSequenceClassification\"], \"hidden_size\": 64, \"no_such_field\": [1],"
             " \"id2label\": {\"0\": \"a\", \"1\": \"b\", \"2\": \"c\"}, \"num_labels\": 7, \"pad_token_id\": null,"
             " \"problem_type\": \"regression\", \"hidden_dropout_prob\": 0, \"pruned_heads\": {}}",
             NULL, &config));
@@ -119,7 +130,8 @@ static void test_values_and_defaults(void **state) {
 
 static void test_overrides(void **state) {
   hfb_config *config = NULL;
-  TRY(hfb_config_create("gpt2", " n_layer=3  activation_function=relu n_inner=null scale_attn_weights=false ", &config));
+  TRY(hfb_config_create("gpt2", " n_layer=3  activation_function=relu n_inner=null scale_attn_weights=false ",
+                        &config));
   assert_int_equal(hfb_config_int(config, "n_layer"), 3);
   assert_string_equal(hfb_config_text(config, "activation_function"), "relu");
   assert_int_equal(hfb_config_int(config, "n_inner"), -1);
@@ -172,11 +184,11 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
   return status;
 }
 
-#define BERT "hidden_size=32 num_attention_heads=4 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
-#define FNET "hidden_size=32 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
+#define BERT   "hidden_size=32 num_attention_heads=4 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
+#define FNET   "hidden_size=32 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
 #define NARROW "embedding_size=16 " BERT
-#define GPT2 "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
-#define T5 "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
+#define GPT2   "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
+#define T5     "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
 #define BART                                                                                          \
   "d_model=24 encoder_layers=2 decoder_layers=2 encoder_attention_heads=4 decoder_attention_heads=4 " \
   "encoder_ffn_dim=36 decoder_ffn_dim=36 vocab_size=99"
@@ -196,52 +208,123 @@ static void test_refused_calls(void **state) {
       {"BertForMaskedLM", BERT, "input_ids:2x8 start_positions:2", false, HFB_INVALID_ARGUMENT, {"start_positions"}},
       {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x8 labels:2x8", false, HFB_INVALID_ARGUMENT, {"twice"}},
       {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x9", false, HFB_INVALID_ARGUMENT, {"labels", "[2,9]", "[2,8]"}},
-      {"BertForMaskedLM", BERT, "input_ids:2x8 attention_mask:2x1x8x8", false, HFB_INVALID_ARGUMENT, {"attention_mask"}},
+      {"BertForMaskedLM",
+       BERT,
+       "input_ids:2x8 attention_mask:2x1x8x8",
+       false,
+       HFB_INVALID_ARGUMENT,
+       {"attention_mask"}},
       {"BertForMaskedLM", BERT, "input_ids:2x8 position_ids:3x8", false, HFB_INVALID_ARGUMENT, {"position_ids"}},
-      {"BertForMaskedLM", BERT, "input_ids:1x513", false, HFB_INVALID_ARGUMENT, {"513", "max_position_embeddings", "512"}},
-      {"BertForMaskedLM", BERT " num_attention_heads=5", "input_ids:2x8", false, HFB_INVALID_ARGUMENT,
+      {"BertForMaskedLM",
+       BERT,
+       "input_ids:1x513",
+       false,
+       HFB_INVALID_ARGUMENT,
+       {"513", "max_position_embeddings", "512"}},
+      {"BertForMaskedLM",
+       BERT " num_attention_heads=5",
+       "input_ids:2x8",
+       false,
+       HFB_INVALID_ARGUMENT,
        {"hidden_size 32", "num_attention_heads 5"}},
       {"BertForMaskedLM", BERT " pad_token_id=99", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"padding id 99"}},
       {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x8", true, HFB_UNSUPPORTED, {"dropout", "0.1"}},
       {"BertForQuestionAnswering", BERT " num_labels=3", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"num_labels"}},
-      {"BertForQuestionAnswering", BERT, "input_ids:2x8 start_positions:3 end_positions:2", false, HFB_INVALID_ARGUMENT,
+      {"BertForQuestionAnswering",
+       BERT,
+       "input_ids:2x8 start_positions:3 end_positions:2",
+       false,
+       HFB_INVALID_ARGUMENT,
        {"start_positions", "[3]"}},
       {"RobertaForCausalLM", BERT " pad_token_id=null", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"pad_token_id"}},
       {"RobertaForCausalLM", BERT, "input_ids:2x8 past_key_values:2", false, HFB_UNSUPPORTED, {"past_key_values"}},
       {"RobertaForCausalLM", BERT, "input_ids:2x1 labels:2x1", false, HFB_INVALID_ARGUMENT, {"at least 2"}},
-      {"AlbertForMaskedLM", NARROW " num_hidden_groups=3", "input_ids:2x8", false, HFB_INVALID_ARGUMENT,
+      {"AlbertForMaskedLM",
+       NARROW " num_hidden_groups=3",
+       "input_ids:2x8",
+       false,
+       HFB_INVALID_ARGUMENT,
        {"num_hidden_groups 3", "num_hidden_layers 2"}},
-      {"DistilBertForMaskedLM", "dim=30 n_heads=4", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"dim 30", "n_heads 4"}},
-      {"DistilBertForMaskedLM", "", "input_ids:2x8 token_type_ids:2x8", false, HFB_INVALID_ARGUMENT, {"token_type_ids"}},
+      {"DistilBertForMaskedLM",
+       "dim=30 n_heads=4",
+       "input_ids:2x8",
+       false,
+       HFB_INVALID_ARGUMENT,
+       {"dim 30", "n_heads 4"}},
+      {"DistilBertForMaskedLM",
+       "",
+       "input_ids:2x8 token_type_ids:2x8",
+       false,
+       HFB_INVALID_ARGUMENT,
+       {"token_type_ids"}},
       {"FNetForMaskedLM", FNET, "input_ids:2x8 attention_mask:2x8", false, HFB_INVALID_ARGUMENT, {"attention_mask"}},
       {"GPT2LMHeadModel", GPT2, "input_ids:1x1025", false, HFB_INVALID_ARGUMENT, {"1025", "n_positions"}},
       {"GPT2ForSequenceClassification", GPT2, "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"pad_token_id"}},
-      {"GPT2ForSequenceClassification", GPT2 " pad_token_id=0 problem_type=multi_label_classification",
-       "input_ids:2x8 labels:2", false, HFB_INVALID_ARGUMENT, {"labels", "multi_label_classification", "f32[2,2]"}},
-      {"GPT2ForSequenceClassification", GPT2 " pad_token_id=0", "input_ids:2x8 labels:3", false, HFB_INVALID_ARGUMENT,
+      {"GPT2ForSequenceClassification",
+       GPT2 " pad_token_id=0 problem_type=multi_label_classification",
+       "input_ids:2x8 labels:2",
+       false,
+       HFB_INVALID_ARGUMENT,
+       {"labels", "multi_label_classification", "f32[2,2]"}},
+      {"GPT2ForSequenceClassification",
+       GPT2 " pad_token_id=0",
+       "input_ids:2x8 labels:3",
+       false,
+       HFB_INVALID_ARGUMENT,
        {"labels", "single_label_classification", "i64[2]"}},
       {"T5ForConditionalGeneration", T5, "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"decoder_input_ids or labels"}},
-      {"T5ForConditionalGeneration", T5, "input_ids:2x8 labels:2x6", false, HFB_INVALID_ARGUMENT,
+      {"T5ForConditionalGeneration",
+       T5,
+       "input_ids:2x8 labels:2x6",
+       false,
+       HFB_INVALID_ARGUMENT,
        {"decoder_start_token_id"}},
-      {"T5ForConditionalGeneration", T5, "input_ids:2x8 decoder_input_ids:3x6", false, HFB_INVALID_ARGUMENT,
+      {"T5ForConditionalGeneration",
+       T5,
+       "input_ids:2x8 decoder_input_ids:3x6",
+       false,
+       HFB_INVALID_ARGUMENT,
        {"decoder_input_ids", "[2,length]"}},
-      {"T5ForConditionalGeneration", T5, "input_ids:2x8 decoder_input_ids:2x6 labels:2x7", false, HFB_INVALID_ARGUMENT,
+      {"T5ForConditionalGeneration",
+       T5,
+       "input_ids:2x8 decoder_input_ids:2x6 labels:2x7",
+       false,
+       HFB_INVALID_ARGUMENT,
        {"labels", "[2,6]"}},
-      {"T5ForConditionalGeneration", T5 " relative_attention_max_distance=16", "input_ids:2x8 decoder_input_ids:2x6",
-       false, HFB_INVALID_ARGUMENT, {"relative_attention_max_distance 16"}},
-      {"T5ForConditionalGeneration", T5, "input_ids:2x8 encoder_outputs:f:2x8x24", false, HFB_UNSUPPORTED,
+      {"T5ForConditionalGeneration",
+       T5 " relative_attention_max_distance=16",
+       "input_ids:2x8 decoder_input_ids:2x6",
+       false,
+       HFB_INVALID_ARGUMENT,
+       {"relative_attention_max_distance 16"}},
+      {"T5ForConditionalGeneration",
+       T5,
+       "input_ids:2x8 encoder_outputs:f:2x8x24",
+       false,
+       HFB_UNSUPPORTED,
        {"encoder_outputs"}},
-      {"BartForConditionalGeneration", BART " decoder_start_token_id=null", "input_ids:2x8 labels:2x6", false,
-       HFB_INVALID_ARGUMENT, {"decoder_start_token_id"}},
-      {"BartForConditionalGeneration", BART " max_position_embeddings=7", "input_ids:2x7 labels:2x8", false,
-       HFB_INVALID_ARGUMENT, {"the decoder input has 8", "max_position_embeddings"}},
-      {"BartForCausalLM", BART " decoder_layerdrop=0.1 dropout=0", "input_ids:2x8", true, HFB_UNSUPPORTED,
+      {"BartForConditionalGeneration",
+       BART " decoder_start_token_id=null",
+       "input_ids:2x8 labels:2x6",
+       false,
+       HFB_INVALID_ARGUMENT,
+       {"decoder_start_token_id"}},
+      {"BartForConditionalGeneration",
+       BART " max_position_embeddings=7",
+       "input_ids:2x7 labels:2x8",
+       false,
+       HFB_INVALID_ARGUMENT,
+       {"the decoder input has 8", "max_position_embeddings"}},
+      {"BartForCausalLM",
+       BART " decoder_layerdrop=0.1 dropout=0",
+       "input_ids:2x8",
+       true,
+       HFB_UNSUPPORTED,
        {"decoder_layerdrop"}},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     hfb_graph *graph = NULL;
-    hfb_status status =
-        build(cases[i].class_name, cases[i].overrides, cases[i].given, cases[i].training, &graph);
+    hfb_status status = build(cases[i].class_name, cases[i].overrides, cases[i].given, cases[i].training, &graph);
     if (status != cases[i].status) {
       fail_msg("%s %s: %s, not %s (%s)", cases[i].class_name, cases[i].given, hfb_status_name(status),
                hfb_status_name(cases[i].status), hfb_error_message());
@@ -384,9 +467,9 @@ static void test_t5_buckets(void **state) {
     bool bidirectional;
     int64_t position, bucket;
   } cases[] = {
-      {true, 0, 0},    {true, -1, 1},   {true, 1, 17},   {true, -7, 7},    {true, -8, 8},     {true, 8, 24},
-      {true, -12, 9},  {true, -16, 10}, {true, -22, 10}, {true, -23, 11},  {true, -32, 12},   {true, -64, 14},
-      {true, -127, 15}, {true, 1000, 31}, {false, 5, 0},   {false, 0, 0},    {false, -15, 15},  {false, -16, 16},
+      {true, 0, 0},     {true, -1, 1},    {true, 1, 17},    {true, -7, 7},     {true, -8, 8},      {true, 8, 24},
+      {true, -12, 9},   {true, -16, 10},  {true, -22, 10},  {true, -23, 11},   {true, -32, 12},    {true, -64, 14},
+      {true, -127, 15}, {true, 1000, 31}, {false, 5, 0},    {false, 0, 0},     {false, -15, 15},   {false, -16, 16},
       {false, -18, 16}, {false, -19, 17}, {false, -32, 21}, {false, -127, 31}, {false, -5000, 31},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -397,9 +480,12 @@ static void test_t5_buckets(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_refused_configurations), cmocka_unit_test(test_values_and_defaults),
-      cmocka_unit_test(test_overrides),              cmocka_unit_test(test_refused_calls),
-      cmocka_unit_test(test_variants),               cmocka_unit_test(test_out_of_memory),
+      cmocka_unit_test(test_refused_configurations),
+      cmocka_unit_test(test_values_and_defaults),
+      cmocka_unit_test(test_overrides),
+      cmocka_unit_test(test_refused_calls),
+      cmocka_unit_test(test_variants),
+      cmocka_unit_test(test_out_of_memory),
       cmocka_unit_test(test_t5_buckets),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,10 +36,10 @@ static hfb_value *attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_
                           .bias = mask_bias,
                           .dropout = hfb_call_float(call, "attention_probs_dropout_prob")};
   hfb_value *context = hfb_nn_merge_heads(nn, hfb_nn_attend(nn, &how, q, k, v));
-  context = hfb_nn_dropout(nn, hfb_nn_linear(nn, "dense", context, width, true),
-                           hfb_call_float(call, "hidden_dropout_prob"));
-  hfb_value *out = hfb_nn_layer_norm(nn, "LayerNorm", hfb_add(nn->b, x, context),
-                                     hfb_call_float(call, "layer_norm_eps"));
+  context =
+      hfb_nn_dropout(nn, hfb_nn_linear(nn, "dense", context, width, true), hfb_call_float(call, "hidden_dropout_prob"));
+  hfb_value *out =
+      hfb_nn_layer_norm(nn, "LayerNorm", hfb_add(nn->b, x, context), hfb_call_float(call, "layer_norm_eps"));
   hfb_scope_pop(nn->b);
   return out;
 }

@@ -28,17 +28,17 @@ static const hfb_field fields[] = {
     {"decoder_start_token_id", HFB_FIELD_ID, "2", NULL},
 };
 
-#define LAYER_NORM_EPS 1e-5 /* PyTorch's default; not in the configuration */
-#define POSITION_OFFSET 2   /* rows of the position table that stay unused, as in fairseq */
+#define LAYER_NORM_EPS  1e-5 /* PyTorch's default; not in the configuration */
+#define POSITION_OFFSET 2    /* rows of the position table that stay unused, as in fairseq */
 
 /* One of the two stacks. */
 typedef struct stack {
-  bool decoder, has_cross;       /* has_cross: cross-attention runs; a decoder owns its weights anyway */
+  bool decoder, has_cross; /* has_cross: cross-attention runs; a decoder owns its weights anyway */
   int64_t layers, heads, ffn, length;
   double layerdrop;
-  hfb_value *self_bias;          /* additive mask, NULL: none */
+  hfb_value *self_bias;            /* additive mask, NULL: none */
   hfb_value *memory, *memory_bias; /* cross-attention: the encoder's output and its additive mask */
-  hfb_value **cache;             /* 2 values for each layer, 4 with cross-attention; NULL in the encoder */
+  hfb_value **cache;               /* 2 values for each layer, 4 with cross-attention; NULL in the encoder */
 } stack;
 
 /* ---- Registration ---- */
@@ -108,14 +108,14 @@ static hfb_value *layer(hfb_nn *nn, const hfb_call *call, const stack *s, hfb_va
   hfb_value *inner = hfb_nn_linear(nn, "fc1", x, s->ffn, true);
   inner = hfb_nn_activation(nn, hfb_call_text(call, "activation_function"), inner);
   inner = hfb_nn_dropout(nn, inner, hfb_call_float(call, "activation_dropout"));
-  return residual(nn, call, "final_layer_norm", x, hfb_nn_linear(nn, "fc2", inner, hfb_call_int(call, "d_model"), true));
+  return residual(nn, call, "final_layer_norm", x,
+                  hfb_nn_linear(nn, "fc2", inner, hfb_call_int(call, "d_model"), true));
 }
 
 /* BartEncoder or BartDecoder under its scope; `words` is the token table. */
 static hfb_value *run_stack(hfb_nn *nn, const hfb_call *call, const stack *s, hfb_value *words, hfb_value *ids) {
   int64_t width = hfb_call_int(call, "d_model"), positions = hfb_call_int(call, "max_position_embeddings");
-  hfb_call_check_length(nn, call, s->decoder ? "the decoder input" : "the input", s->length,
-                        "max_position_embeddings");
+  hfb_call_check_length(nn, call, s->decoder ? "the decoder input" : "the input", s->length, "max_position_embeddings");
   if (nn->training && s->layerdrop > 0) {
     hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "layer drop of %g in training is not implemented; set %s to 0",
                      s->layerdrop, s->decoder ? "decoder_layerdrop" : "encoder_layerdrop");

@@ -58,8 +58,7 @@ static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
 #define IGNORED "*.position_ids *.token_type_ids cls.* qa_outputs.* classifier.* bert.pooler.*"
 
 static const hfb_class_row classes[] = {
-    {"BertForMaskedLM", masked_lm, HFB_BERT_INPUTS,
-     HFB_REFUSED_ENCODER " encoder_hidden_states encoder_attention_mask",
+    {"BertForMaskedLM", masked_lm, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER " encoder_hidden_states encoder_attention_mask",
      "cls.predictions.decoder.weight=bert.embeddings.word_embeddings.weight "
      "cls.predictions.decoder.bias=cls.predictions.bias",
      IGNORED},

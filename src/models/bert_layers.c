@@ -18,11 +18,11 @@ hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embed
   hfb_nn_embedding_weight(nn, "word_embeddings", vocab, how->width, how->pad_id);
   hfb_nn_embedding_weight(nn, "position_embeddings", positions, how->width, how->position_pad);
 
-  hfb_value *words = hfb_nn_embedding(nn, "word_embeddings", hfb_call_arg(call, "input_ids"), vocab, how->width,
-                                      how->pad_id);
+  hfb_value *words =
+      hfb_nn_embedding(nn, "word_embeddings", hfb_call_arg(call, "input_ids"), vocab, how->width, how->pad_id);
   hfb_value *type = hfb_nn_embedding(nn, "token_type_embeddings", token_types(nn, call), types, how->width, -1);
-  hfb_value *position = hfb_nn_embedding(nn, "position_embeddings", how->positions, positions, how->width,
-                                         how->position_pad);
+  hfb_value *position =
+      hfb_nn_embedding(nn, "position_embeddings", how->positions, positions, how->width, how->position_pad);
   hfb_value *x = hfb_add(nn->b, hfb_add(nn->b, words, type), position);
   x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
   hfb_scope_pop(nn->b);
@@ -95,7 +95,8 @@ hfb_value *hfb_first_token(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
 
 hfb_value *hfb_bert_pool(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
   hfb_value *first = hfb_first_token(nn, call, x);
-  return hfb_nn_activation(nn, "tanh", hfb_nn_linear(nn, "pooler.dense", first, hfb_call_int(call, "hidden_size"), true));
+  return hfb_nn_activation(nn, "tanh",
+                           hfb_nn_linear(nn, "pooler.dense", first, hfb_call_int(call, "hidden_size"), true));
 }
 
 void hfb_bert_masked_lm(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words) {

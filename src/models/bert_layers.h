@@ -5,10 +5,10 @@
 #include "models/family.h"
 
 typedef struct hfb_bert_embeddings {
-  int64_t width;          /* of the three tables */
-  int64_t pad_id;         /* word row without a gradient */
-  int64_t position_pad;   /* position row without a gradient, -1: none */
-  hfb_value *positions;   /* ids of the position table */
+  int64_t width;        /* of the three tables */
+  int64_t pad_id;       /* word row without a gradient */
+  int64_t position_pad; /* position row without a gradient, -1: none */
+  hfb_value *positions; /* ids of the position table */
 } hfb_bert_embeddings;
 
 /* Call it under the model's scope ("bert"): LayerNorm(word + token type + position), [B,S,width]. */
@@ -33,7 +33,7 @@ void hfb_bert_masked_lm(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_valu
 /* The dropout in front of a classifier: classifier_dropout, or the hidden dropout when that is null. */
 double hfb_classifier_dropout(const hfb_call *call);
 
-#define HFB_BERT_INPUTS "input_ids attention_mask token_type_ids position_ids labels"
+#define HFB_BERT_INPUTS      "input_ids attention_mask token_type_ids position_ids labels"
 #define HFB_BERT_SPAN_INPUTS "input_ids attention_mask token_type_ids position_ids start_positions end_positions"
 
 #endif

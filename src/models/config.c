@@ -15,8 +15,7 @@ enum { CONFIG_JSON_MAX_BYTES = 1 << 20, SIZE_MAX_VALUE = 1 << 24, COUNT_MAX_VALU
 
 const hfb_field hfb_common_fields[] = {
     {"num_labels", HFB_FIELD_COUNT, "2", NULL},
-    {"problem_type", HFB_FIELD_TEXT, "null",
-     "regression|single_label_classification|multi_label_classification|null"},
+    {"problem_type", HFB_FIELD_TEXT, "null", "regression|single_label_classification|multi_label_classification|null"},
     {"tie_word_embeddings", HFB_FIELD_BOOL, "true", NULL},
     /* Options of every HF model that change outputs or weights. */
     {"output_attentions", HFB_FIELD_BOOL, "false", "false"},
@@ -100,7 +99,8 @@ static hfb_status set_integer(const hfb_field *field, const json_t *json, field_
     return HFB_OK;
   }
   if (!json_is_integer(json)) return wrong_type(field, nullable ? "an integer or null" : "an integer", json);
-  int64_t low = field->kind == HFB_FIELD_ID ? 0 : 1, high = field->kind == HFB_FIELD_COUNT ? COUNT_MAX_VALUE : SIZE_MAX_VALUE;
+  int64_t low = field->kind == HFB_FIELD_ID ? 0 : 1,
+          high = field->kind == HFB_FIELD_COUNT ? COUNT_MAX_VALUE : SIZE_MAX_VALUE;
   int64_t value = json_integer_value(json);
   if (value < low || value > high) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "configuration field '%s' is %lld; it must lie in [%lld, %lld]", field->name,
@@ -293,8 +293,9 @@ static hfb_status class_of(const json_t *root, const char *class_name, const cha
   }
   const json_t *first = json_array_get(json_object_get(root, "architectures"), 0);
   if (!json_is_string(first)) {
-    return HFB_FAIL(HFB_INVALID_ARGUMENT,
-                    "configuration field 'architectures' must be a list with the class name, as in [\"BertForMaskedLM\"]");
+    return HFB_FAIL(
+        HFB_INVALID_ARGUMENT,
+        "configuration field 'architectures' must be a list with the class name, as in [\"BertForMaskedLM\"]");
   }
   *out_name = json_string_value(first);
   return HFB_OK;
@@ -367,7 +368,8 @@ bool hfb_config_has(const hfb_config *config, const char *name) {
 static const field_value *value_of(const hfb_config *config, const char *name, unsigned kinds) {
   int index = field_index(config, name);
   bool known = index >= 0 && (kinds >> field_at(config, index)->kind & 1);
-  if (!known) hfb_log(HFB_LOG_ERROR, "a %s configuration has no field '%s' of this kind", config->family->model_type, name);
+  if (!known)
+    hfb_log(HFB_LOG_ERROR, "a %s configuration has no field '%s' of this kind", config->family->model_type, name);
   assert(known);
   return &config->values[index];
 }

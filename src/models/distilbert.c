@@ -29,8 +29,8 @@ static hfb_value *embed(hfb_nn *nn, const hfb_call *call) {
   hfb_scope_push(nn->b, "embeddings");
   hfb_value *words = hfb_nn_embedding(nn, "word_embeddings", hfb_call_arg(call, "input_ids"), vocab, width,
                                       hfb_call_int(call, "pad_token_id"));
-  hfb_value *position = hfb_nn_embedding(nn, "position_embeddings", hfb_nn_positions(nn, call->length, 0), positions,
-                                         width, -1);
+  hfb_value *position =
+      hfb_nn_embedding(nn, "position_embeddings", hfb_nn_positions(nn, call->length, 0), positions, width, -1);
   hfb_value *x = hfb_nn_layer_norm(nn, "LayerNorm", hfb_add(nn->b, words, position), LAYER_NORM_EPS);
   hfb_scope_pop(nn->b);
   return hfb_nn_dropout(nn, x, hfb_call_float(call, "dropout"));

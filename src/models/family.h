@@ -12,22 +12,23 @@
 /* ---- Configuration tables ---- */
 
 typedef enum hfb_field_kind {
-  HFB_FIELD_SIZE,        /* integer in [1, 2^24] */
-  HFB_FIELD_COUNT,       /* number of layers or heads: integer in [1, 4096] */
-  HFB_FIELD_ID,          /* token id: integer in [0, 2^24], or null */
+  HFB_FIELD_SIZE,  /* integer in [1, 2^24] */
+  HFB_FIELD_COUNT, /* number of layers or heads: integer in [1, 4096] */
+  HFB_FIELD_ID,    /* token id: integer in [0, 2^24], or null */
   HFB_FIELD_BOOL,
   HFB_FIELD_PROBABILITY, /* [0, 1] */
   HFB_FIELD_POSITIVE,    /* > 0 and <= 1e6: an epsilon, a deviation */
   HFB_FIELD_ACTIVATION,  /* an ACT2FN name */
   HFB_FIELD_TEXT,
-  HFB_FIELD_EMPTY        /* an object, list or null that must be empty */
+  HFB_FIELD_EMPTY /* an object, list or null that must be empty */
 } hfb_field_kind;
 
 typedef struct hfb_field {
   const char *name;
   hfb_field_kind kind;
-  const char *initial;  /* the default of the HF configuration class, as JSON without quotes */
-  const char *accepted; /* texts, booleans: the implemented values, "absolute|null"; others: "null" allows null; NULL: all */
+  const char *initial; /* the default of the HF configuration class, as JSON without quotes */
+  /* Texts and booleans: the implemented values, "absolute|null". Others: "null" allows null. NULL: all. */
+  const char *accepted;
 } hfb_field;
 
 /* Fields that every configuration has (config.c). */
@@ -39,7 +40,7 @@ extern const int hfb_common_field_count;
 typedef struct hfb_call {
   const hfb_config *config;
   const hfb_model_request *request;
-  hfb_value **values; /* graph inputs, as request->inputs */
+  hfb_value **values;    /* graph inputs, as request->inputs */
   int64_t batch, length; /* of the first input, [batch, length] */
 } hfb_call;
 
@@ -87,23 +88,24 @@ typedef struct hfb_family {
   int class_count;
 } hfb_family;
 
-#define HFB_FAMILY(id, type, base_prefix, field_table, class_table)                    \
-  const hfb_family hfb_family_##id = {                                                 \
-      .model_type = (type),                                                            \
-      .prefix = (base_prefix),                                                         \
-      .fields = (field_table),                                                         \
-      .field_count = (int)(sizeof(field_table) / sizeof((field_table)[0])),            \
-      .classes = (class_table),                                                        \
-      .class_count = (int)(sizeof(class_table) / sizeof((class_table)[0])),            \
+#define HFB_FAMILY(id, type, base_prefix, field_table, class_table)         \
+  const hfb_family hfb_family_##id = {                                      \
+      .model_type = (type),                                                 \
+      .prefix = (base_prefix),                                              \
+      .fields = (field_table),                                              \
+      .field_count = (int)(sizeof(field_table) / sizeof((field_table)[0])), \
+      .classes = (class_table),                                             \
+      .class_count = (int)(sizeof(class_table) / sizeof((class_table)[0])), \
   }
 
 /* Arguments that most HF classes take and that are not implemented here. */
 #define HFB_REFUSED_ENCODER "head_mask inputs_embeds output_attentions output_hidden_states"
 #define HFB_REFUSED_CAUSAL \
   HFB_REFUSED_ENCODER " past_key_values use_cache encoder_hidden_states encoder_attention_mask cross_attn_head_mask"
-#define HFB_REFUSED_SEQ2SEQ                                                                                \
-  HFB_REFUSED_ENCODER " past_key_values use_cache encoder_outputs decoder_head_mask cross_attn_head_mask " \
-                      "decoder_inputs_embeds"
+#define HFB_REFUSED_SEQ2SEQ                                                                \
+  HFB_REFUSED_ENCODER                                                                      \
+      " past_key_values use_cache encoder_outputs decoder_head_mask cross_attn_head_mask " \
+      "decoder_inputs_embeds"
 
 /* NULL when not known. */
 const hfb_family *hfb_family_find(const char *model_type);

@@ -69,7 +69,7 @@ static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
   hfb_head_classification(nn, call, hfb_nn_linear(nn, "classifier", pooled, hfb_call_int(call, "num_labels"), true));
 }
 
-#define INPUTS "input_ids token_type_ids position_ids labels"
+#define INPUTS  "input_ids token_type_ids position_ids labels"
 #define REFUSED "inputs_embeds output_hidden_states"
 #define IGNORED "*.position_ids *.token_type_ids cls.* qa_outputs.* classifier.*"
 

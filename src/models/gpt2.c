@@ -156,14 +156,14 @@ static hfb_value *pool_last_token(hfb_nn *nn, const hfb_call *call, hfb_value *l
 static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
   hfb_value **cache = NULL, *x = model(nn, call, &cache);
   int64_t classes = hfb_call_int(call, "num_labels"), width = hfb_call_int(call, "n_embd");
-  hfb_value *weight = hfb_parameter(nn->b, "score.weight", hfb_shape_of(2, (int64_t[]){classes, width}),
-                                    hfb_init_normal(nn->init_std));
+  hfb_value *weight =
+      hfb_parameter(nn->b, "score.weight", hfb_shape_of(2, (int64_t[]){classes, width}), hfb_init_normal(nn->init_std));
   hfb_value *logits = hfb_linear_op(nn->b, x, weight, NULL, true);
   hfb_head_classification(nn, call, pool_last_token(nn, call, logits));
   add_cache(nn, call, cache);
 }
 
-#define INPUTS "input_ids attention_mask token_type_ids position_ids labels"
+#define INPUTS  "input_ids attention_mask token_type_ids position_ids labels"
 #define IGNORED "*.attn.bias *.attn.masked_bias lm_head.* score.*"
 
 static const hfb_class_row classes[] = {

@@ -8,8 +8,8 @@ void hfb_head_token_logits(hfb_nn *nn, const hfb_call *call, hfb_value *logits, 
   if (logits == NULL) return;
   hfb_value *labels = hfb_call_ids(nn, call, "labels", logits->shape.dim[0], logits->shape.dim[1]);
   if (labels != NULL) {
-    hfb_value *loss = shifted ? hfb_nn_shifted_cross_entropy(nn, logits, labels)
-                              : hfb_nn_cross_entropy(nn, logits, labels);
+    hfb_value *loss =
+        shifted ? hfb_nn_shifted_cross_entropy(nn, logits, labels) : hfb_nn_cross_entropy(nn, logits, labels);
     hfb_output_add(nn->b, "loss", loss);
   }
   hfb_output_add(nn->b, "logits", logits);
@@ -32,8 +32,7 @@ static hfb_value *span_positions(hfb_nn *nn, const hfb_call *call, const char *n
 
 /* logits[:, :, which] as [B,S]. */
 static hfb_value *span_logits(hfb_nn *nn, const hfb_call *call, hfb_value *logits, int64_t which) {
-  return hfb_reshape(nn->b, hfb_slice(nn->b, logits, 2, which, which + 1), 2,
-                     (int64_t[]){call->batch, call->length});
+  return hfb_reshape(nn->b, hfb_slice(nn->b, logits, 2, which, which + 1), 2, (int64_t[]){call->batch, call->length});
 }
 
 void hfb_head_question_answering(hfb_nn *nn, const hfb_call *call, hfb_value *hidden) {
@@ -60,9 +59,9 @@ typedef enum problem { REGRESSION, SINGLE_LABEL, MULTI_LABEL } problem;
 static problem problem_of(const hfb_call *call, const hfb_value *labels, int64_t classes) {
   const char *type = hfb_call_text(call, "problem_type");
   if (type == NULL) return classes == 1 ? REGRESSION : hfb_dtype_is_float(labels->dtype) ? MULTI_LABEL : SINGLE_LABEL;
-  return strcmp(type, "regression") == 0 ? REGRESSION
+  return strcmp(type, "regression") == 0                    ? REGRESSION
          : strcmp(type, "single_label_classification") == 0 ? SINGLE_LABEL
-                                                             : MULTI_LABEL;
+                                                            : MULTI_LABEL;
 }
 
 hfb_value *hfb_head_classification_loss(hfb_nn *nn, const hfb_call *call, hfb_value *logits) {
@@ -77,8 +76,9 @@ hfb_value *hfb_head_classification_loss(hfb_nn *nn, const hfb_call *call, hfb_va
     char shape[HFB_SHAPE_TEXT_BYTES];
     hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT, "argument 'labels' is %s%s; %s needs %s[%lld%s%lld]",
                      hfb_dtype_name(labels->dtype), hfb_shape_print(&labels->shape, shape, sizeof shape),
-                     kind == REGRESSION ? "regression" : kind == SINGLE_LABEL ? "single_label_classification"
-                                                                              : "multi_label_classification",
+                     kind == REGRESSION     ? "regression"
+                     : kind == SINGLE_LABEL ? "single_label_classification"
+                                            : "multi_label_classification",
                      kind == SINGLE_LABEL ? "i64" : "f32", (long long)batch, kind == SINGLE_LABEL ? "] or [" : ",",
                      (long long)(kind == SINGLE_LABEL ? batch : classes));
     return NULL;

@@ -210,8 +210,7 @@ static hfb_status check_first(const hfb_model_request *request, const hfb_class_
     if (input->dtype != HFB_I64 || input->shape.rank != 2 || hfb_shape_elements(&input->shape) == 0) {
       char shape[HFB_SHAPE_TEXT_BYTES];
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be i64[batch,length] and not empty",
-                      required, hfb_dtype_name(input->dtype),
-                      hfb_shape_print(&input->shape, shape, sizeof shape));
+                      required, hfb_dtype_name(input->dtype), hfb_shape_print(&input->shape, shape, sizeof shape));
     }
     call->batch = input->shape.dim[0];
     call->length = input->shape.dim[1];

@@ -3,7 +3,8 @@
  * A class (classes.def) is built for one configuration and for exactly the arguments of forward() that are given; its
  * outputs are those of the HF class, in order: "loss", "logits", "past_key_values/0/1", "encoder_last_hidden_state".
  * Parameters have HF's names and stand in HF's registration order; a tied weight appears once, under the name that is
- * registered first. A suite row (models.def) is a name that the benchmark knows: class, configuration, sizes, inputs. */
+ * registered first. A suite row (models.def) is a name that the benchmark knows: class, configuration, sizes, inputs.
+ */
 #ifndef HFB_MODELS_MODEL_H
 #define HFB_MODELS_MODEL_H
 
@@ -53,7 +54,8 @@ typedef enum hfb_name_use {
 
 /* What a tensor of a checkpoint is for. Takes care of ties ("cls.predictions.decoder.weight"), of old names
  * ("LayerNorm.gamma") and of files that were saved from the bare model (no "bert." in front). `graph` is one that
- * hfb_model_build gave for class and configuration; *out_name belongs to it. HFB_NOT_FOUND when the class has no such parameter. */
+ * hfb_model_build gave for class and configuration; *out_name belongs to it. HFB_NOT_FOUND when the class has no such
+ * parameter. */
 hfb_status hfb_model_checkpoint_name(const char *class_name, const hfb_config *config, const hfb_graph *graph,
                                      const char *name, hfb_name_use *out_use, const char **out_name) HFB_MUST_USE;
 
@@ -66,7 +68,7 @@ enum {
   HFB_MODEL_ONLY_EVAL = 1 << 3,           /* accuracy in inference only */
   HFB_MODEL_FP32_ONLY = 1 << 4,
   HFB_MODEL_CONTROL_FLOW = 1 << 5,
-  HFB_MODEL_MORE = 1 << 6                 /* not one of the 52: listed under `more` */
+  HFB_MODEL_MORE = 1 << 6 /* not one of the 52: listed under `more` */
 };
 
 typedef enum hfb_ids_rule { HFB_IDS_VOCAB, HFB_IDS_VOCAB_LAST_EOS, HFB_IDS_ZERO } hfb_ids_rule;

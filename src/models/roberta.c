@@ -3,25 +3,20 @@
 #include "models/bert_layers.h"
 
 /* The two configuration classes differ in the vocabulary only. */
-#define FIELDS(vocab)                                                   \
-  {"vocab_size", HFB_FIELD_SIZE, vocab, NULL},                          \
-  {"hidden_size", HFB_FIELD_SIZE, "768", NULL},                         \
-  {"num_hidden_layers", HFB_FIELD_COUNT, "12", NULL},                   \
-  {"num_attention_heads", HFB_FIELD_COUNT, "12", NULL},                 \
-  {"intermediate_size", HFB_FIELD_SIZE, "3072", NULL},                  \
-  {"hidden_act", HFB_FIELD_ACTIVATION, "gelu", NULL},                   \
-  {"hidden_dropout_prob", HFB_FIELD_PROBABILITY, "0.1", NULL},          \
-  {"attention_probs_dropout_prob", HFB_FIELD_PROBABILITY, "0.1", NULL}, \
-  {"classifier_dropout", HFB_FIELD_PROBABILITY, "null", "null"},        \
-  {"max_position_embeddings", HFB_FIELD_SIZE, "512", NULL},             \
-  {"type_vocab_size", HFB_FIELD_SIZE, "2", NULL},                       \
-  {"initializer_range", HFB_FIELD_POSITIVE, "0.02", NULL},              \
-  {"layer_norm_eps", HFB_FIELD_POSITIVE, "1e-12", NULL},                \
-  {"pad_token_id", HFB_FIELD_ID, "1", NULL},                            \
-  {"bos_token_id", HFB_FIELD_ID, "0", NULL},                            \
-  {"eos_token_id", HFB_FIELD_ID, "2", NULL},                            \
-  {"position_embedding_type", HFB_FIELD_TEXT, "absolute", "absolute"},  \
-  {"is_decoder", HFB_FIELD_BOOL, "false", "false"}
+#define FIELDS(vocab)                                                                                                 \
+  {"vocab_size", HFB_FIELD_SIZE, vocab, NULL}, {"hidden_size", HFB_FIELD_SIZE, "768", NULL},                          \
+      {"num_hidden_layers", HFB_FIELD_COUNT, "12", NULL}, {"num_attention_heads", HFB_FIELD_COUNT, "12", NULL},       \
+      {"intermediate_size", HFB_FIELD_SIZE, "3072", NULL}, {"hidden_act", HFB_FIELD_ACTIVATION, "gelu", NULL},        \
+      {"hidden_dropout_prob", HFB_FIELD_PROBABILITY, "0.1", NULL},                                                    \
+      {"attention_probs_dropout_prob", HFB_FIELD_PROBABILITY, "0.1", NULL},                                           \
+      {"classifier_dropout", HFB_FIELD_PROBABILITY, "null", "null"},                                                  \
+      {"max_position_embeddings", HFB_FIELD_SIZE, "512", NULL}, {"type_vocab_size", HFB_FIELD_SIZE, "2", NULL},       \
+      {"initializer_range", HFB_FIELD_POSITIVE, "0.02", NULL}, {"layer_norm_eps", HFB_FIELD_POSITIVE, "1e-12", NULL}, \
+      {"pad_token_id", HFB_FIELD_ID, "1", NULL}, {"bos_token_id", HFB_FIELD_ID, "0", NULL},                           \
+      {"eos_token_id", HFB_FIELD_ID, "2", NULL}, {"position_embedding_type", HFB_FIELD_TEXT, "absolute", "absolute"}, \
+  {                                                                                                                   \
+    "is_decoder", HFB_FIELD_BOOL, "false", "false"                                                                    \
+  }
 
 static const hfb_field roberta_fields[] = {FIELDS("50265")};
 static const hfb_field camembert_fields[] = {FIELDS("30522")};
@@ -92,9 +87,8 @@ static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
   hfb_head_classification(nn, call, x);
 }
 
-#define TIED \
-  "lm_head.decoder.weight=roberta.embeddings.word_embeddings.weight lm_head.decoder.bias=lm_head.bias"
-#define IGNORED "*.position_ids *.token_type_ids lm_head.* qa_outputs.* classifier.* roberta.pooler.*"
+#define TIED       "lm_head.decoder.weight=roberta.embeddings.word_embeddings.weight lm_head.decoder.bias=lm_head.bias"
+#define IGNORED    "*.position_ids *.token_type_ids lm_head.* qa_outputs.* classifier.* roberta.pooler.*"
 #define REFUSED_LM HFB_REFUSED_ENCODER " encoder_hidden_states encoder_attention_mask"
 
 static const hfb_class_row roberta_classes[] = {

@@ -3,10 +3,12 @@
 
 #include "models/family.h"
 
+/* clang-format off */
 #define HFB_MODEL(name, class_name, config, overrides, known, divisor, batch, seq, ids, decoder, labels, tol_training, \
-                  tol_inference, flags)                                                                                \
-  {name,  class_name,   config,        overrides, known, divisor, batch, seq, HFB_IDS_##ids, HFB_DECODER_##decoder,   \
+                  tol_inference, flags)                                                                               \
+  {name, class_name, config, overrides, known, divisor, batch, seq, HFB_IDS_##ids, HFB_DECODER_##decoder,             \
    HFB_LABELS_##labels, tol_training, tol_inference, flags},
+/* clang-format on */
 static const hfb_model_row rows[] = {
 #include "models/models.def"
 };

@@ -19,7 +19,7 @@ static const hfb_field fields[] = {
     {"initializer_factor", HFB_FIELD_POSITIVE, "1.0", NULL},
     {"feed_forward_proj", HFB_FIELD_TEXT, "relu",
      "relu|gelu|gelu_new|silu|gated-gelu|gated-relu|gated-gelu_new|gated-silu"},
-    {"dense_act_fn", HFB_FIELD_ACTIVATION, "null", "null"},            /* null: what feed_forward_proj says */
+    {"dense_act_fn", HFB_FIELD_ACTIVATION, "null", "null"}, /* null: what feed_forward_proj says */
     {"is_gated_act", HFB_FIELD_BOOL, "null", "true|false|null"},
     {"use_cache", HFB_FIELD_BOOL, "true", NULL},
     {"pad_token_id", HFB_FIELD_ID, "0", NULL},
@@ -199,10 +199,11 @@ static void check_buckets(hfb_nn *nn, const hfb_call *call) {
   int64_t buckets = hfb_call_int(call, "relative_attention_num_buckets");
   int64_t distance = hfb_call_int(call, "relative_attention_max_distance");
   if (buckets >= 4 && distance > buckets / 2) return;
-  hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT,
-                   "relative_attention_num_buckets %lld must be at least 4 and relative_attention_max_distance %lld more "
-                   "than half of it",
-                   (long long)buckets, (long long)distance);
+  hfb_builder_fail(
+      nn->b, HFB_INVALID_ARGUMENT,
+      "relative_attention_num_buckets %lld must be at least 4 and relative_attention_max_distance %lld more "
+      "than half of it",
+      (long long)buckets, (long long)distance);
 }
 
 static void conditional_generation(hfb_nn *nn, const hfb_call *call) {

@@ -21,8 +21,7 @@ hfb_value *hfb_nn_shifted_cross_entropy(hfb_nn *nn, hfb_value *logits, hfb_value
   int64_t length = logits->shape.dim[1];
   if (length < 2) {
     hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT,
-                     "a shifted language-model loss needs sequences of at least 2 tokens, got %lld",
-                     (long long)length);
+                     "a shifted language-model loss needs sequences of at least 2 tokens, got %lld", (long long)length);
     return NULL;
   }
   hfb_value *predicting = hfb_slice(nn->b, logits, 1, 0, length - 1);

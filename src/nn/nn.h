@@ -50,11 +50,11 @@ const char *hfb_nn_activation_names(void);
 /* ---- Attention (attention.c) ---- */
 
 typedef struct hfb_nn_attention {
-  double query_scale;  /* factor of q before the product; 1: none */
-  double score_scale;  /* factor of the scores; 1: none */
-  hfb_value *keep;     /* bool, broadcasts to [B,H,Q,K]: false puts the lowest finite score there; NULL: all kept */
-  hfb_value *bias;     /* f32, broadcasts to [B,H,Q,K]: added to the scores after `keep`; NULL: none */
-  double dropout;      /* of the probabilities */
+  double query_scale; /* factor of q before the product; 1: none */
+  double score_scale; /* factor of the scores; 1: none */
+  hfb_value *keep;    /* bool, broadcasts to [B,H,Q,K]: false puts the lowest finite score there; NULL: all kept */
+  hfb_value *bias;    /* f32, broadcasts to [B,H,Q,K]: added to the scores after `keep`; NULL: none */
+  double dropout;     /* of the probabilities */
 } hfb_nn_attention;
 
 /* softmax(scores) v on split heads: q [B,H,Q,d], k [B,H,K,d], v [B,H,K,e] -> [B,H,Q,e]. */
