@@ -86,7 +86,8 @@ static inline hfb_stored_tensor *tensor_list_find(tensor_list *list, const char 
 }
 
 static inline void tensor_list_remove(tensor_list *list, const char *name) {
-  *tensor_list_find(list, name) = list->tensors[--list->count];
+  hfb_stored_tensor *tensor = tensor_list_find(list, name);
+  *tensor = list->tensors[--list->count];
 }
 
 #endif
