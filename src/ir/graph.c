@@ -123,7 +123,7 @@ static bool named_list_of(hfb_graph *graph, hfb_op op, named_list *out_list) {
 static hfb_status reserve_named(hfb_graph *graph, const hfb_node *node, const named_list *list) {
   const char *name = hfb_node_text(node, HFB_ATTR_NAME, "");
   if (hfb_names_find(list->names, name) >= 0) {
-    return HFB_FAIL(HFB_INVALID_ARGUMENT, "graph \"%s\": there is already a %s \"%s\"", graph->name,
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "graph \"%s\": %s \"%s\" exists already", graph->name,
                     hfb_op_info_of(node->op)->name, name);
   }
   HFB_TRY(hfb_names_reserve(list->names, &graph->arena));
@@ -176,7 +176,7 @@ hfb_status hfb_graph_add_output(hfb_graph *graph, const char *name, hfb_value *v
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "graph \"%s\": output \"%s\" is a value of another graph", graph->name, name);
   }
   if (hfb_names_find(&graph->output_names, name) >= 0) {
-    return HFB_FAIL(HFB_INVALID_ARGUMENT, "graph \"%s\": there is already an output \"%s\"", graph->name, name);
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "graph \"%s\": output \"%s\" exists already", graph->name, name);
   }
   HFB_TRY(hfb_names_reserve(&graph->output_names, &graph->arena));
   HFB_TRY(
