@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 #include "base/memory.h"
-#include "kernels/gemm_isa.h"
+#include "kernels/gemm_block.h"
 #include "kernels/gemm_pack.h"
 
 enum {
@@ -70,11 +70,11 @@ static const char *at(const gemm_job *job, const void *base, int64_t elements) {
 
 /* ---- one task ---- */
 
-/* Where the panels of a block of B are. */
+/* Where the panels of a block of B are; the names are those of hfb_gemm_block. */
 typedef struct b_block {
-  const char *first;
-  int64_t panel_bytes, k_stride;
-  const char *partial; /* the last panel when it is elsewhere, else NULL */
+  const char *b;
+  int64_t panel_elements, k_stride;
+  const char *partial;
 } b_block;
 
 /* rows [row, row_end) times all columns of the task, K block [k0, k0+depth). */
@@ -82,36 +82,32 @@ static void multiply_rows(const gemm_task *task, int64_t row, int64_t row_end, i
                           const b_block *b) {
   const gemm_job *job = task->job;
   const hfb_gemm *gemm = job->gemm;
-  const int64_t rows = row_end - row, tile_count = ceil_div(rows, job->tile_rows);
+  const int64_t rows = row_end - row;
   const char *a = at(job, task->a, row * gemm->a_row_stride + k0 * gemm->a_col_stride);
   if (job->packs_a) {
-    job->kernels->pack_a(a, gemm->a_row_stride, gemm->a_col_stride, rows, tile_count, depth, task->a_scratch);
-    a = task->a_scratch;
+    job->kernels->pack_a(a, gemm->a_row_stride, gemm->a_col_stride, rows,
+                         hfb_gemm_strip_count(job->kernels, job->width, rows), depth, task->a_scratch);
   }
   const bool is_last = k0 + depth >= gemm->k;
-  hfb_gemm_tile tile = {
-      .k = depth,
+  hfb_gemm_block_run(&(hfb_gemm_block){
+      .kernels = job->kernels,
+      .rows = rows,
+      .columns = task->col_end - task->col,
+      .depth = depth,
+      .a = job->packs_a ? task->a_scratch : a,
+      .a_row_stride = gemm->a_row_stride,
+      .a_is_packed = job->packs_a,
+      .width = job->width,
+      .b = b->b,
+      .b_panel_elements = b->panel_elements,
+      .b_k_stride = b->k_stride,
+      .b_partial = b->partial,
+      .c = (char *)at(job, task->c, row * gemm->c_row_stride + task->col),
       .c_row_stride = gemm->c_row_stride,
+      .bias = is_last && gemm->bias ? gemm->bias + task->col : NULL,
       .alpha = gemm->alpha,
       .accumulate = gemm->accumulate || k0 > 0,
-  };
-  for (int64_t col = task->col, panel = 0; col < task->col_end; col += job->width, panel++) {
-    const bool is_partial = b->partial && col + job->width > task->col_end;
-    tile.columns = min_i64(job->width, task->col_end - col);
-    tile.b = is_partial ? b->partial : b->first + panel * b->panel_bytes;
-    tile.b_k_stride = is_partial ? job->width : b->k_stride;
-    tile.bias = is_last && gemm->bias ? gemm->bias + col : NULL;
-    for (int64_t t = 0; t < tile_count; t++) {
-      const int64_t first = rows * t / tile_count, end = rows * (t + 1) / tile_count;
-      const int64_t next = t + 1 < tile_count ? end : 0;
-      tile.a_row_stride = job->packs_a ? 1 : gemm->a_row_stride;
-      tile.a_k_stride = job->packs_a ? end - first : 1;
-      tile.a = at(job, a, first * (job->packs_a ? depth : gemm->a_row_stride));
-      tile.next_a = at(job, a, next * (job->packs_a ? depth : gemm->a_row_stride));
-      tile.c = (char *)at(job, task->c, (row + first) * gemm->c_row_stride + col);
-      hfb_gemm_tile_run(job->kernels, end - first, &tile);
-    }
-  }
+  });
 }
 
 static void finish_rows(const gemm_task *task, int64_t row, int64_t row_end) {
@@ -133,8 +129,8 @@ static void run_packed(const gemm_task *task) {
   for (int64_t row = task->row, end; row < task->row_end; row = end) {
     end = row_block_end(task, row);
     for (int64_t k0 = 0; k0 == 0 || k0 < job->gemm->k; k0 += job->k_block) {
-      const b_block block = {.first = at(job, packed->memory, task->col * packed->k + k0 * packed->width),
-                             .panel_bytes = packed->width * packed->k * job->kernels->element_bytes,
+      const b_block block = {.b = at(job, packed->memory, task->col * packed->k + k0 * packed->width),
+                             .panel_elements = packed->width * packed->k,
                              .k_stride = packed->width};
       multiply_rows(task, row, end, k0, min_i64(job->k_block, job->gemm->k - k0), &block);
     }
@@ -149,11 +145,9 @@ static b_block provide_block(const gemm_task *task, int64_t k0, int64_t depth) {
   int64_t columns = task->col_end - task->col;
   if (job->b_mode == B_PACK) {
     job->kernels->pack_b(b, gemm->b_row_stride, gemm->b_col_stride, depth, columns, job->width, task->b_scratch);
-    return (b_block){.first = task->b_scratch,
-                     .panel_bytes = job->width * depth * job->kernels->element_bytes,
-                     .k_stride = job->width};
+    return (b_block){.b = task->b_scratch, .panel_elements = job->width * depth, .k_stride = job->width};
   }
-  b_block block = {.first = b, .panel_bytes = job->width * job->kernels->element_bytes, .k_stride = gemm->b_row_stride};
+  b_block block = {.b = b, .panel_elements = job->width, .k_stride = gemm->b_row_stride};
   if (columns % job->kernels->lanes != 0) {
     const int64_t rest = columns % job->width;
     job->kernels->pack_b(at(job, b, columns - rest), gemm->b_row_stride, 1, depth, rest, job->width, task->b_scratch);
@@ -280,7 +274,7 @@ static void plan(gemm_job *job) {
   job->packs_a = job->b_mode != B_DOT && gemm->a_col_stride != 1;
   job->width = gemm->packed_b ? gemm->packed_b->width : hfb_gemm_panel_width(kernels, gemm->n);
   job->panel_count = ceil_div(gemm->n, job->width);
-  job->tile_rows = kernels->max_rows[job->width / kernels->lanes];
+  job->tile_rows = hfb_gemm_tile_rows(kernels, job->width);
   const int64_t blocks = max_i64(1, ceil_div(gemm->k, kernels->k_block));
   job->k_block = max_i64(1, round_up(ceil_div(gemm->k, blocks), kernels->lanes));
   plan_tasks(job);

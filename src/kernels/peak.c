@@ -8,9 +8,10 @@ enum {
   ROUNDS = 10,
   ROUND_NS = 10 * 1000 * 1000,
   PIECES_PER_THREAD = 8, /* of a round; the pool balances them */
-  TRIAD_ARRAY_BYTES = 64 * 1024 * 1024,
   TRIAD_PIECE_BYTES = 1024 * 1024,
 };
+
+static const int64_t triad_array_min_bytes = 32 << 20, triad_array_max_bytes = 256 << 20;
 
 /* ---- arithmetic ---- */
 
@@ -71,7 +72,7 @@ double hfb_peak_f64_flops(hfb_isa isa, hfb_pool *pool) {
 
 double hfb_peak_bf16_flops(hfb_isa isa, hfb_pool *pool) {
 #if defined(__x86_64__)
-  if (within_machine(isa) >= HFB_ISA_AVX512_BF16) return measure_loop(hfb_peak_bf16_avx512, pool);
+  if (within_machine(isa) >= HFB_ISA_AVX512_BF16) return measure_loop(hfb_peak_bf16_avx512_bf16, pool);
 #endif
   return 0;
 }
@@ -102,17 +103,21 @@ static void fill_triad(void *context, int64_t index, int worker) {
 }
 
 hfb_status hfb_peak_memory_bytes_per_s(hfb_pool *pool, double *out_bytes_per_s) {
+  /* Each array as large as the last-level cache: three of them cannot stay in it. */
+  int64_t array_bytes = hfb_cpu()->l3_bytes / TRIAD_PIECE_BYTES * TRIAD_PIECE_BYTES;
+  if (array_bytes < triad_array_min_bytes) array_bytes = triad_array_min_bytes;
+  if (array_bytes > triad_array_max_bytes) array_bytes = triad_array_max_bytes;
   float *arrays = NULL;
-  HFB_TRY(hfb_mem_alloc_aligned(3 * (size_t)TRIAD_ARRAY_BYTES, 64, &arrays));
-  const int64_t elements = TRIAD_ARRAY_BYTES / (int64_t)sizeof(float);
+  HFB_TRY(hfb_mem_alloc_aligned(3 * (size_t)array_bytes, 64, &arrays));
+  const int64_t elements = array_bytes / (int64_t)sizeof(float);
   triad_job job = {.a = arrays, .b = arrays + elements, .c = arrays + 2 * elements};
-  const int64_t pieces = TRIAD_ARRAY_BYTES / TRIAD_PIECE_BYTES;
+  const int64_t pieces = array_bytes / TRIAD_PIECE_BYTES;
   hfb_pool_run(pool, pieces, fill_triad, &job);
   double best = 0;
   for (int round = 0; round < ROUNDS; round++) {
     const int64_t start_ns = hfb_clock_ns();
     hfb_pool_run(pool, pieces, run_triad, &job);
-    const double rate = 3.0 * TRIAD_ARRAY_BYTES / (double)(hfb_clock_ns() - start_ns) * 1e9;
+    const double rate = 3.0 * (double)array_bytes / (double)(hfb_clock_ns() - start_ns) * 1e9;
     if (rate > best) best = rate;
   }
   hfb_mem_free(arrays);

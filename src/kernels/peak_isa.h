@@ -14,6 +14,6 @@ double hfb_peak_f32_avx2(int64_t steps, float *sink);
 double hfb_peak_f64_avx2(int64_t steps, float *sink);
 double hfb_peak_f32_avx512(int64_t steps, float *sink);
 double hfb_peak_f64_avx512(int64_t steps, float *sink);
-double hfb_peak_bf16_avx512(int64_t steps, float *sink); /* only where HFB_ISA_AVX512_BF16 is there */
+double hfb_peak_bf16_avx512_bf16(int64_t steps, float *sink);
 
 #endif

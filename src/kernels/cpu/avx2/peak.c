@@ -1,4 +1,3 @@
-#if defined(__x86_64__)
 #include "kernels/cpu/avx2/vec.h"
 #include "kernels/cpu/avx2/vec_f64.h"
 
@@ -6,4 +5,3 @@
 #define PEAK_F64 hfb_peak_f64_avx2
 #define PEAK_CHAINS 12
 #include "kernels/cpu/peak_tmpl.c"
-#endif

@@ -1,4 +1,3 @@
-#if defined(__x86_64__)
 #include "kernels/cpu/avx512/vec.h"
 #include "kernels/cpu/gemm_f32_types.h"
 
@@ -9,4 +8,3 @@
 #define GEMM_K_BLOCK 768
 #define GEMM_DOT_ROWS 6
 #include "kernels/cpu/gemm_tmpl.c"
-#endif
