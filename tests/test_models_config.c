@@ -51,7 +51,7 @@ static void test_refused_configurations(void **state) {
       {"{\"layer_norm_eps\": true}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"layer_norm_eps", "a boolean"}},
       {"{\"hidden_dropout_prob\": 1.5}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_dropout_prob", "[0, 1]"}},
       {"{\"pad_token_id\": -1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"pad_token_id"}},
-      {"{\"hidden_act\": \"mish\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "mish", "gelu_new"}},
+      {"{\"hidden_act\": \"gelu_2\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "gelu_2", "gelu_new"}},
       {"{\"hidden_act\": null}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_act"}},
       {"{\"position_embedding_type\": \"relative_key\"}",
        "BertForMaskedLM",

@@ -1,5 +1,4 @@
 #include <stdio.h>
-#include <string.h>
 
 #include "nn/nn.h"
 
@@ -96,45 +95,4 @@ hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p) {
     return NULL;
   }
   return x;
-}
-
-typedef struct activation {
-  const char *name;
-  hfb_op op;
-} activation;
-
-static const activation activations[] = {
-#define HFB_ACTIVATION(name, op) {name, HFB_OP_##op},
-#include "nn/activations.def"
-#undef HFB_ACTIVATION
-};
-
-static const activation *activation_find(const char *name) {
-  for (size_t i = 0; i < sizeof activations / sizeof activations[0]; i++) {
-    if (strcmp(activations[i].name, name) == 0) return &activations[i];
-  }
-  return NULL;
-}
-
-bool hfb_nn_activation_known(const char *name) {
-  return activation_find(name) != NULL;
-}
-
-const char *hfb_nn_activation_names(void) {
-#define HFB_ACTIVATION(name, op) ", " name
-  static const char names[] =
-#include "nn/activations.def"
-      ;
-#undef HFB_ACTIVATION
-  return names + 2;
-}
-
-hfb_value *hfb_nn_activation(hfb_nn *nn, const char *name, hfb_value *x) {
-  const activation *found = activation_find(name);
-  if (found == NULL) {
-    hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "activation '%s' is not implemented; known: %s", name,
-                     hfb_nn_activation_names());
-    return NULL;
-  }
-  return hfb_unary(nn->b, found->op, x);
 }

@@ -89,9 +89,11 @@ static hfb_value *bucket_ids(hfb_nn *nn, const hfb_nn_relative_bias *how) {
   hfb_value *buckets = hfb_constant_i64(b, hfb_shape_of(1, (int64_t[]){distances}), table);
   hfb_mem_free(table);
 
-  hfb_shape grid = hfb_shape_of(2, (int64_t[]){how->queries, how->keys});
-  hfb_value *distance = hfb_sub(b, hfb_iota(b, HFB_I64, grid, 1), hfb_iota(b, HFB_I64, grid, 0));
-  return hfb_gather(b, buckets, hfb_add_scalar(b, distance, (double)(how->queries - 1)), 0);
+  /* key - query, counted from the table's first entry */
+  hfb_value *key = hfb_iota(b, HFB_I64, hfb_shape_of(2, (int64_t[]){1, how->keys}), 1);
+  hfb_value *query = hfb_iota(b, HFB_I64, hfb_shape_of(2, (int64_t[]){how->queries, 1}), 0);
+  hfb_value *entry = hfb_sub(b, hfb_add_scalar(b, key, (double)(how->queries - 1)), query);
+  return hfb_gather(b, buckets, entry, 0);
 }
 
 hfb_value *hfb_nn_t5_relative_bias(hfb_nn *nn, hfb_value *table, const hfb_nn_relative_bias *how) {

@@ -40,7 +40,7 @@ void hfb_nn_layer_norm_declare(hfb_nn *nn, const char *name, int64_t width);
 /* nn.Dropout with probability p: x itself unless training with p > 0. Every site of the HF class calls it. */
 hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p);
 
-/* ---- Activations by their ACT2FN name (activations.def) ---- */
+/* ---- Activations by their ACT2FN name (activations.def, activations.c) ---- */
 
 hfb_value *hfb_nn_activation(hfb_nn *nn, const char *name, hfb_value *x);
 bool hfb_nn_activation_known(const char *name);
