@@ -246,8 +246,7 @@ static hfb_status record_duel(const bench *b, const duel *d) {
   HFB_TRY(record_spread(b, HFB_COLUMN_BACKEND_SPREAD, d->compiled_s, d->repeat, compiled_s));
   hfb_row_int(b->row, HFB_COLUMN_REPEAT, d->repeat);
   hfb_row_int(b->row, HFB_COLUMN_CALLS, b->job->calls);
-  hfb_row_real(b->row, HFB_COLUMN_SPEEDUP, ratio.ratio_of_medians);
-  hfb_row_real(b->row, HFB_COLUMN_SPEEDUP_PAIRED, ratio.ratio);
+  hfb_row_real(b->row, HFB_COLUMN_SPEEDUP, ratio.ratio);
   hfb_row_pair(b->row, HFB_COLUMN_SPEEDUP_CI95, ratio.low, ratio.high);
   hfb_row_real(b->row, HFB_COLUMN_P_VALUE, ratio.p_value);
   hfb_row_real(b->row, HFB_COLUMN_EAGER_MS, eager_s * 1e3);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/rng.h"
 
 static int compare_doubles(const void *left, const void *right) {
   double a = *(const double *)left, b = *(const double *)right;
@@ -37,17 +38,6 @@ hfb_status hfb_stats_median(const double *values, size_t count, double *out_medi
 }
 
 double hfb_stats_normal_cdf(double z) { return 0.5 * erfc(-z / sqrt(2.0)); }
-
-/* Bisection on the distribution function: exact to the last bits, and nothing here is called in a loop. */
-double hfb_stats_normal_quantile(double p) {
-  double low = -40.0, high = 40.0;
-  for (int step = 0; step < 200 && high - low > 1e-15; step++) {
-    double middle = 0.5 * (low + high);
-    if (hfb_stats_normal_cdf(middle) < p) low = middle;
-    else high = middle;
-  }
-  return 0.5 * (low + high);
-}
 
 double hfb_stats_geomean(const double *values, size_t count) {
   double sum = 0.0;
@@ -136,30 +126,81 @@ static hfb_status signed_rank_test(const double *differences, size_t count, doub
   return HFB_OK;
 }
 
-/* The largest k with P(W < k) <= 2.5 %: the interval runs from the k-th smallest to the k-th largest pairwise average,
- * counted from 1. 0 when no such interval exists (fewer than 6 pairs). */
-static hfb_status interval_rank(size_t n, size_t *out_k) {
-  if (n > HFB_STATS_EXACT_PAIRS) {
-    double z = hfb_stats_normal_quantile(0.975);
-    *out_k = (size_t)floor(signed_rank_mean(n) - z * sqrt(signed_rank_variance(n)));
-    return HFB_OK;
+/* ---- The interval ---- */
+
+typedef struct sorted_sample {
+  double value;
+  size_t pair;
+} sorted_sample;
+
+static int compare_samples(const void *left, const void *right) {
+  double a = ((const sorted_sample *)left)->value, b = ((const sorted_sample *)right)->value;
+  return (a > b) - (a < b);
+}
+
+static void sort_samples(const double *values, size_t count, sorted_sample *out_sorted) {
+  for (size_t i = 0; i < count; i++) out_sorted[i] = (sorted_sample){values[i], i};
+  qsort(out_sorted, count, sizeof(*out_sorted), compare_samples);
+}
+
+/* The median of `count` draws, in which pair i came up times[i] times. */
+static double drawn_median(const sorted_sample *sorted, size_t count, const uint32_t *times) {
+  size_t lower = (count - 1) / 2, upper = count / 2, seen = 0, at = 0;
+  while ((seen += times[sorted[at].pair]) <= lower) at++;
+  double low = sorted[at].value;
+  while (seen <= upper) seen += times[sorted[++at].pair];
+  return 0.5 * (low + sorted[at].value);
+}
+
+typedef struct bootstrap {
+  sorted_sample *a, *b; /* sorted by value */
+  uint32_t *times;
+  double *ratios; /* HFB_STATS_RESAMPLES */
+} bootstrap;
+
+static void draw_ratios(const bootstrap *work, size_t count) {
+  hfb_philox stream = hfb_philox_named(1, "bootstrap");
+  uint64_t counter = 0;
+  for (int draw = 0; draw < HFB_STATS_RESAMPLES; draw++) {
+    memset(work->times, 0, count * sizeof(*work->times));
+    for (size_t i = 0; i < count; i++) work->times[hfb_philox_below(stream, counter++, (int64_t)count)]++;
+    work->ratios[draw] = drawn_median(work->a, count, work->times) / drawn_median(work->b, count, work->times);
   }
-  size_t total = n * (n + 1) / 2;
-  double *p = NULL, below = 0.0;
-  HFB_TRY(hfb_mem_alloc(total + 1, sizeof(*p), &p));
-  signed_rank_probabilities(n, p);
-  size_t k = 0;
-  while (k <= total && below + p[k] <= 0.025) below += p[k++];
-  hfb_mem_free(p);
-  *out_k = k;
-  return HFB_OK;
+}
+
+static hfb_status bootstrap_interval(const double *a, const double *b, size_t count, hfb_paired_ratio *out_ratio) {
+  bootstrap work = {0};
+  hfb_status status = hfb_mem_alloc(count, sizeof(*work.a), &work.a);
+  if (status == HFB_OK) status = hfb_mem_alloc(count, sizeof(*work.b), &work.b);
+  if (status == HFB_OK) status = hfb_mem_alloc(count, sizeof(*work.times), &work.times);
+  if (status == HFB_OK) status = hfb_mem_alloc(HFB_STATS_RESAMPLES, sizeof(*work.ratios), &work.ratios);
+  if (status == HFB_OK) {
+    sort_samples(a, count, work.a);
+    sort_samples(b, count, work.b);
+    draw_ratios(&work, count);
+    qsort(work.ratios, HFB_STATS_RESAMPLES, sizeof(*work.ratios), compare_doubles);
+    out_ratio->low = sorted_quantile(work.ratios, HFB_STATS_RESAMPLES, 0.025);
+    out_ratio->high = sorted_quantile(work.ratios, HFB_STATS_RESAMPLES, 0.975);
+  }
+  hfb_mem_free(work.a);
+  hfb_mem_free(work.b);
+  hfb_mem_free(work.times);
+  hfb_mem_free(work.ratios);
+  return status;
+}
+
+static hfb_status log_ratio_test(const double *a, const double *b, size_t count, double *out_p) {
+  double *logs = NULL;
+  HFB_TRY(hfb_mem_alloc(count, sizeof(*logs), &logs));
+  for (size_t i = 0; i < count; i++) logs[i] = log(a[i] / b[i]);
+  hfb_status status = signed_rank_test(logs, count, out_p);
+  hfb_mem_free(logs);
+  return status;
 }
 
 hfb_status hfb_stats_paired_ratio(const double *a, const double *b, size_t count, hfb_paired_ratio *out_ratio) {
-  *out_ratio = (hfb_paired_ratio){NAN, NAN, NAN, NAN, NAN};
-  if (count < 2 || count > HFB_STATS_PAIRS_MAX) {
-    return HFB_FAIL(HFB_INVALID_ARGUMENT, "%zu pairs of samples: between 2 and %d are needed", count, HFB_STATS_PAIRS_MAX);
-  }
+  *out_ratio = (hfb_paired_ratio){NAN, NAN, NAN, NAN};
+  if (count < 2) return HFB_FAIL(HFB_INVALID_ARGUMENT, "%zu pairs of samples: at least 2 are needed", count);
   for (size_t i = 0; i < count; i++) {
     if (!(a[i] > 0.0 && b[i] > 0.0 && isfinite(a[i]) && isfinite(b[i]))) {
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "sample %zu is not a positive time: %g and %g", i, a[i], b[i]);
@@ -168,25 +209,8 @@ hfb_status hfb_stats_paired_ratio(const double *a, const double *b, size_t count
   double median_a, median_b;
   HFB_TRY(hfb_stats_median(a, count, &median_a));
   HFB_TRY(hfb_stats_median(b, count, &median_b));
-  size_t average_count = count * (count + 1) / 2, k = 0;
-  double *logs = NULL;
-  HFB_TRY(hfb_mem_alloc(count + average_count, sizeof(*logs), &logs));
-  double *averages = logs + count;
-  for (size_t i = 0, at = 0; i < count; i++) {
-    logs[i] = log(a[i] / b[i]);
-    for (size_t j = 0; j <= i; j++) averages[at++] = 0.5 * (logs[i] + logs[j]);
-  }
-  qsort(averages, average_count, sizeof(*averages), compare_doubles);
-  hfb_status status = interval_rank(count, &k);
-  if (status == HFB_OK) status = signed_rank_test(logs, count, &out_ratio->p_value);
-  if (status == HFB_OK) {
-    out_ratio->ratio_of_medians = median_a / median_b;
-    out_ratio->ratio = exp(sorted_quantile(averages, average_count, 0.5));
-    if (k > 0) {
-      out_ratio->low = exp(averages[k - 1]);
-      out_ratio->high = exp(averages[average_count - k]);
-    }
-  }
-  hfb_mem_free(logs);
-  return status;
+  HFB_TRY(log_ratio_test(a, b, count, &out_ratio->p_value));
+  if (count >= HFB_STATS_INTERVAL_PAIRS) HFB_TRY(bootstrap_interval(a, b, count, out_ratio));
+  out_ratio->ratio = median_a / median_b;
+  return HFB_OK;
 }

@@ -1,8 +1,10 @@
 /* Statistics of paired samples: what a speed-up row states beyond its medians.
  *
- * Times on a shared machine have outliers on one side only, so nothing here is a mean: the interval and the p-value come
- * from Wilcoxon's signed-rank statistic of the log-ratios (Hollander & Wolfe, "Nonparametric Statistical Methods",
- * chapter 3), and the estimate that belongs to them is the Hodges-Lehmann median of pairwise averages. */
+ * Times on a shared machine have outliers on one side only, so nothing here is a mean. The speed-up is the ratio of two
+ * medians; its interval comes from drawing pairs again and again (the percentile bootstrap: Efron & Tibshirani, "An
+ * Introduction to the Bootstrap", chapter 13), pairs and not samples, because both samples of a pair were taken under the
+ * same conditions. Percentiles do not change under the logarithm, so it is the interval of the log-ratio too. The p-value is
+ * that of Wilcoxon's signed-rank test on the log-ratios of the pairs. */
 #ifndef HFB_BENCH_STATS_H
 #define HFB_BENCH_STATS_H
 
@@ -11,7 +13,7 @@
 
 #include "base/status.h"
 
-enum { HFB_STATS_PAIRS_MAX = 5000 }; /* n*(n+1)/2 pairwise averages are kept: 100 MB */
+enum { HFB_STATS_INTERVAL_PAIRS = 6, HFB_STATS_RESAMPLES = 4000 };
 
 /* Of the values in any order; the mean of the middle two for an even count. NaN for none. Sorts a copy. */
 hfb_status hfb_stats_median(const double *values, size_t count, double *out_median) HFB_MUST_USE;
@@ -21,17 +23,16 @@ hfb_status hfb_stats_quantile(const double *values, size_t count, double q, doub
 
 /* Standard normal distribution. */
 double hfb_stats_normal_cdf(double z);
-double hfb_stats_normal_quantile(double p); /* 0 < p < 1 */
 
-/* The ratio a[i]/b[i] of positive samples taken side by side. */
+/* How a compares with b: positive samples, a[i] and b[i] taken side by side. */
 typedef struct hfb_paired_ratio {
-  double ratio_of_medians; /* median(a) / median(b) */
-  double ratio;            /* Hodges-Lehmann estimate of the ratio */
-  double low, high;        /* 95 % interval of `ratio`; NaN below 6 pairs, where none exists at that level */
-  double p_value;          /* two-sided, of "the ratio is 1"; 1 when all pairs are equal */
+  double ratio;     /* median(a) / median(b) */
+  double low, high; /* its 95 % interval; NaN below HFB_STATS_INTERVAL_PAIRS pairs, which cannot support one */
+  double p_value;   /* two-sided, of "the ratio is 1"; 1 when all pairs are equal */
 } hfb_paired_ratio;
 
-/* HFB_INVALID_ARGUMENT for fewer than 2 or more than HFB_STATS_PAIRS_MAX pairs, or a sample that is not positive. */
+/* Equal samples give equal results: the drawing has a fixed seed. HFB_INVALID_ARGUMENT for fewer than 2 pairs, or a
+ * sample that is not positive. */
 hfb_status hfb_stats_paired_ratio(const double *a, const double *b, size_t count, hfb_paired_ratio *out_ratio) HFB_MUST_USE;
 
 /* P(W <= w) of the signed-rank statistic of n untied differences when signs are fair: exact up to
