@@ -8,7 +8,19 @@ bool hfb_is_attention(const hfb_node *node) {
   return node->op == HFB_OP_MATMUL && node->inputs[0]->node->op == HFB_OP_SOFTMAX;
 }
 
+/* Generated loops have no 16-bit floats. */
+static bool is_half(hfb_dtype dtype) { return dtype == HFB_BF16 || dtype == HFB_F16; }
+
+static bool touches_half(const hfb_node *node) {
+  for (int i = 0; i < node->input_count; i++) {
+    if (is_half(node->inputs[i]->dtype)) return true;
+  }
+  return is_half(node->results[0].dtype);
+}
+
 bool hfb_is_kernel_step(const hfb_node *node) {
+  const hfb_op_class op_class = class_of(node);
+  if (op_class != HFB_CLASS_SOURCE && op_class != HFB_CLASS_CONTRACT && op_class != HFB_CLASS_MOVE && touches_half(node)) return true;
   switch (node->op) {
     case HFB_OP_CUMSUM:
     case HFB_OP_ARGMAX:

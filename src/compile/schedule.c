@@ -235,6 +235,7 @@ static hfb_status plan_step(attempt *a, const hfb_value *root) {
   if (class_of(root->node) == HFB_CLASS_CONTRACT) return plan_gemm(a, step, root->node);
   if (hfb_is_kernel_step(root->node)) return plan_kernel(a, step, root->node);
   if (tile) return plan_gemm(a, step, tile->node);
+  if (root->dtype == HFB_BF16 || root->dtype == HFB_F16) return plan_kernel(a, step, root->node); /* a copying movement */
   step->kind = HFB_STEP_ROWS;
   return attach_loop(a, step, root);
 }
