@@ -23,8 +23,7 @@ static hfb_value *build_1(hfb_builder *b, hfb_op op, hfb_value *x, int attr_coun
 
 /* Counts a negative axis from the end. One that is out of range stays so: the shape rule refuses it by name. */
 static int64_t resolve_axis(const hfb_value *x, int axis) {
-  if (!x || axis >= 0) return axis;
-  return axis + x->shape.rank;
+  return x && axis < 0 && axis >= -x->shape.rank ? axis + x->shape.rank : axis;
 }
 
 static hfb_attr axis_attr(const hfb_value *x, int axis) {
