@@ -31,7 +31,8 @@ static const struct function_row {
 } function_rows[] = {
     {"exp", HFB_VEC_EXP, exp, 1.1},    {"log", HFB_VEC_LOG, log, 0.9},       {"tanh", HFB_VEC_TANH, tanh, 1.4},
     {"erf", HFB_VEC_ERF, erf, 1.2},    {"sin", HFB_VEC_SIN, sin, 1.0},       {"cos", HFB_VEC_COS, cos, 1.0},
-    {"sqrt", HFB_VEC_SQRT, sqrt, 0.5}, {"floor", HFB_VEC_FLOOR, floor, 0.0}, {"round", HFB_VEC_ROUND, round_half_even, 0.0},
+    {"sqrt", HFB_VEC_SQRT, sqrt, 0.5}, {"floor", HFB_VEC_FLOOR, floor, 0.0},
+    {"round", HFB_VEC_ROUND, round_half_even, 0.0},
 };
 
 static float float_of_bits(uint32_t bits) {

@@ -211,8 +211,10 @@ static void run_task(void *context, int64_t index, int worker) {
   task.row_end = min_i64(gemm->m, task.row + job->rows_per_task);
   task.col = column_task * job->panels_per_task * job->width;
   task.col_end = min_i64(gemm->n, task.col + job->panels_per_task * job->width);
-  task.b_scratch = job->own_scratch ? job->own_scratch : job->scratch_bytes ? hfb_pool_scratch(job->pool, worker) : NULL;
-  task.a_scratch = task.b_scratch ? task.b_scratch + job->a_scratch_offset : NULL;
+  if (job->scratch_bytes > 0) {
+    task.b_scratch = job->own_scratch ? job->own_scratch : hfb_pool_scratch(job->pool, worker);
+    task.a_scratch = task.b_scratch + job->a_scratch_offset;
+  }
   switch (job->b_mode) {
     case B_PACKED: run_packed(&task); break;
     case B_PACK:

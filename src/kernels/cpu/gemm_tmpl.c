@@ -184,8 +184,8 @@ static void pack_b(const void *b, int64_t row_stride, int64_t col_stride, int64_
   }
 }
 
-/* Strips are written side by side, a few k at a time, because they share the lines of A. Where the strip has room, whole
- * vectors are stored; what they write too much is overwritten by the next k. */
+/* Strips are written side by side, a few k at a time, because they share the lines of A. Where the strip has room,
+ * whole vectors are stored; what they write too much is overwritten by the next k. */
 static void pack_a(const void *a, int64_t row_stride, int64_t col_stride, int64_t rows, int64_t strips, int64_t k,
                    void *out) {
   for (int64_t k0 = 0; k0 < k; k0 += COPY_ROWS) {

@@ -1,0 +1,264 @@
+/* One task is a range of query rows of one head. It packs K and V of that head once, then takes the rows block by
+ * block: product with K into scratch memory, softmax there without the division, product with V straight into the
+ * result, and the division last, on value_dim elements of a row instead of key_count. */
+#include "kernels/attention.h"
+
+#include <stdbool.h>
+
+#include "base/memory.h"
+#include "kernels/attention_isa.h"
+#include "kernels/gemm_block.h"
+
+enum {
+  ALIGNMENT = 64,
+  FEW_QUERIES = 8,            /* up to here packing K and V costs more than it gains */
+  QUERIES_PER_PACKING = 64,   /* rows that pay for it, about 10 % of the time */
+  TASKS_PER_THREAD = 4,
+  ROW_STEP = 24,              /* a multiple of the rows of every tile that is used */
+  MOST_ROWS = 2 * ROW_STEP,
+  SCORE_BYTES = 256 * 1024,   /* of a block of rows: stays in L2 beside K and V */
+  SCORE_PAD_ELEMENTS = 16,    /* keeps the rows of a block from meeting in the same cache sets */
+};
+
+typedef struct attention_job {
+  const hfb_attention *attention;
+  const hfb_gemm_isa *kernels;
+  hfb_attention_exp_fn exp;
+  hfb_attention_scale_fn scale;
+  hfb_pool *pool;
+  char *own_scratch; /* instead of the pool's */
+  bool packs;
+  int64_t chunk_count, chunk_rows;      /* tasks of a head */
+  int64_t block_rows;
+  int64_t key_width, value_width;       /* columns of a panel of K and of V */
+  int64_t score_stride;
+  size_t value_offset, score_offset, scratch_bytes;
+} attention_job;
+
+typedef struct attention_task {
+  const attention_job *job;
+  int64_t batch, head;
+  const float *q, *k, *v;
+  float *out;
+  int64_t key_count; /* that some row of the task looks at */
+  float *packed_k, *packed_v, *scores;
+} attention_task;
+
+static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+/* Keys that query `row` looks at. */
+static int64_t visible_keys(const hfb_attention *attention, int64_t row) {
+  if (!attention->causal) return attention->key_count;
+  const int64_t limit = row + 1 + attention->key_count - attention->query_count;
+  return limit < 0 ? 0 : min_i64(limit, attention->key_count);
+}
+
+static void pack_head(const attention_task *task) {
+  const attention_job *job = task->job;
+  const hfb_attention *attention = job->attention;
+  if (job->packs) {
+    job->kernels->pack_b(task->k, 1, attention->k_strides[2], attention->head_dim, task->key_count, job->key_width,
+                         task->packed_k);
+    job->kernels->pack_b(task->v, attention->v_strides[2], 1, task->key_count, attention->value_dim, job->value_width,
+                         task->packed_v);
+  } else if (attention->value_dim % job->kernels->lanes != 0) {
+    const int64_t rest = attention->value_dim % job->value_width;
+    job->kernels->pack_b(task->v + attention->value_dim - rest, attention->v_strides[2], 1, task->key_count, rest,
+                         job->value_width, task->packed_v);
+  }
+}
+
+/* scores = scale * Q K^T */
+static void multiply_keys(const attention_task *task, int64_t row, int64_t rows, int64_t keys) {
+  const attention_job *job = task->job;
+  const hfb_attention *attention = job->attention;
+  const float *q = task->q + row * attention->q_strides[2];
+  if (!job->packs) {
+    job->kernels->dot(&(hfb_gemm_dot){
+        .m = rows,
+        .n = keys,
+        .k = attention->head_dim,
+        .a = q,
+        .a_row_stride = attention->q_strides[2],
+        .b = task->k,
+        .b_col_stride = attention->k_strides[2],
+        .c = task->scores,
+        .c_row_stride = job->score_stride,
+        .alpha = attention->scale,
+    });
+    return;
+  }
+  hfb_gemm_block_run(&(hfb_gemm_block){
+      .kernels = job->kernels,
+      .rows = rows,
+      .columns = keys,
+      .depth = attention->head_dim,
+      .a = q,
+      .a_row_stride = attention->q_strides[2],
+      .width = job->key_width,
+      .b = task->packed_k,
+      .b_panel_elements = job->key_width * attention->head_dim,
+      .b_k_stride = job->key_width,
+      .c = task->scores,
+      .c_row_stride = job->score_stride,
+      .alpha = attention->scale,
+  });
+}
+
+/* out = scores V */
+static void multiply_values(const attention_task *task, int64_t row, int64_t rows, int64_t keys) {
+  const attention_job *job = task->job;
+  const hfb_attention *attention = job->attention;
+  const bool has_partial = !job->packs && attention->value_dim % job->kernels->lanes != 0;
+  const int64_t v_key_stride = job->packs ? job->value_width : attention->v_strides[2];
+  const float *v = job->packs ? task->packed_v : task->v;
+  for (int64_t key = 0; key == 0 || key < keys; key += job->kernels->k_block) {
+    hfb_gemm_block_run(&(hfb_gemm_block){
+        .kernels = job->kernels,
+        .rows = rows,
+        .columns = attention->value_dim,
+        .depth = min_i64(job->kernels->k_block, keys - key),
+        .a = task->scores + key,
+        .a_row_stride = job->score_stride,
+        .width = job->value_width,
+        .b = v + key * v_key_stride,
+        .b_panel_elements = job->packs ? job->value_width * task->key_count : job->value_width,
+        .b_k_stride = v_key_stride,
+        .b_partial = has_partial ? task->packed_v + key * job->value_width : NULL,
+        .c = task->out + row * attention->out_strides[2],
+        .c_row_stride = attention->out_strides[2],
+        .alpha = 1,
+        .accumulate = key > 0,
+    });
+  }
+}
+
+static void run_rows(const attention_task *task, int64_t row, int64_t rows) {
+  const attention_job *job = task->job;
+  const hfb_attention *attention = job->attention;
+  const int64_t keys = visible_keys(attention, row + rows - 1);
+  multiply_keys(task, row, rows, keys);
+  if (attention->modify && keys > 0) {
+    attention->modify(attention->modify_context, task->scores, job->score_stride, task->batch, task->head, row, rows, 0,
+                      keys);
+  }
+  float sums[MOST_ROWS];
+  for (int64_t i = 0; i < rows; i++) {
+    sums[i] = job->exp(task->scores + i * job->score_stride, visible_keys(attention, row + i), keys);
+  }
+  multiply_values(task, row, rows, keys);
+  for (int64_t i = 0; i < rows; i++) {
+    job->scale(task->out + (row + i) * attention->out_strides[2], attention->value_dim, 1.0f / sums[i]);
+  }
+}
+
+/* Late chunks come first: with a causal mask they take longest. */
+static void run_task(void *context, int64_t index, int worker) {
+  const attention_job *job = context;
+  const hfb_attention *attention = job->attention;
+  const int64_t head_count = attention->batch * attention->heads;
+  const int64_t chunk = job->chunk_count - 1 - index / head_count;
+  const int64_t batch = index % head_count / attention->heads, head = index % attention->heads;
+  const int64_t row_end = min_i64(attention->query_count, (chunk + 1) * job->chunk_rows);
+  char *scratch = job->own_scratch ? job->own_scratch : hfb_pool_scratch(job->pool, worker);
+  const attention_task task = {
+      .job = job,
+      .batch = batch,
+      .head = head,
+      .q = attention->q + batch * attention->q_strides[0] + head * attention->q_strides[1],
+      .k = attention->k + batch * attention->k_strides[0] + head * attention->k_strides[1],
+      .v = attention->v + batch * attention->v_strides[0] + head * attention->v_strides[1],
+      .out = attention->out + batch * attention->out_strides[0] + head * attention->out_strides[1],
+      .key_count = visible_keys(attention, row_end - 1),
+      .packed_k = (float *)scratch,
+      .packed_v = (float *)(scratch + job->value_offset),
+      .scores = (float *)(scratch + job->score_offset),
+  };
+  pack_head(&task);
+  for (int64_t row = chunk * job->chunk_rows; row < row_end; row += job->block_rows) {
+    run_rows(&task, row, min_i64(job->block_rows, row_end - row));
+  }
+}
+
+static void plan(attention_job *job) {
+  const hfb_attention *attention = job->attention;
+  const int threads = hfb_pool_size(job->pool);
+  const int64_t wanted = threads == 1 ? 1 : (int64_t)threads * TASKS_PER_THREAD;
+  job->packs = attention->query_count > FEW_QUERIES;
+  job->key_width = hfb_gemm_panel_width(job->kernels, attention->key_count);
+  job->value_width = hfb_gemm_panel_width(job->kernels, attention->value_dim);
+  job->score_stride = round_up(attention->key_count, SCORE_PAD_ELEMENTS) + SCORE_PAD_ELEMENTS;
+
+  const int64_t fitting = SCORE_BYTES / (job->score_stride * (int64_t)sizeof(float));
+  job->block_rows = fitting >= ROW_STEP ? fitting / ROW_STEP * ROW_STEP : FEW_QUERIES;
+  job->block_rows = min_i64(job->block_rows, MOST_ROWS);
+
+  const int64_t head_count = attention->batch * attention->heads;
+  const int64_t most_chunks = max_i64(1, attention->query_count / QUERIES_PER_PACKING);
+  const int64_t chunks = min_i64(most_chunks, ceil_div(wanted, head_count));
+  job->chunk_rows = round_up(ceil_div(attention->query_count, chunks), job->block_rows);
+  job->chunk_count = ceil_div(attention->query_count, job->chunk_rows);
+
+  const int64_t key_elements = job->packs ? round_up(attention->key_count, job->key_width) * attention->head_dim : 0;
+  const int64_t value_columns = job->packs ? round_up(attention->value_dim, job->value_width) : job->value_width;
+  job->value_offset = (size_t)round_up(key_elements * (int64_t)sizeof(float), ALIGNMENT);
+  job->score_offset =
+      job->value_offset + (size_t)round_up(value_columns * attention->key_count * (int64_t)sizeof(float), ALIGNMENT);
+  job->scratch_bytes = job->score_offset + (size_t)(job->block_rows * job->score_stride) * sizeof(float);
+}
+
+static void select_kernels(attention_job *job, hfb_isa isa) {
+  if (isa > hfb_cpu()->isa) isa = hfb_cpu()->isa;
+  job->kernels = hfb_gemm_isa_select(HFB_F32, isa);
+  job->exp = hfb_attention_exp_generic;
+  job->scale = hfb_attention_scale_generic;
+#if defined(__x86_64__)
+  if (isa >= HFB_ISA_AVX2) {
+    job->exp = isa >= HFB_ISA_AVX512 ? hfb_attention_exp_avx512 : hfb_attention_exp_avx2;
+    job->scale = isa >= HFB_ISA_AVX512 ? hfb_attention_scale_avx512 : hfb_attention_scale_avx2;
+  }
+#endif
+}
+
+/* No keys at all: an empty sum. */
+static void write_zeros(const hfb_attention *attention) {
+  for (int64_t batch = 0; batch < attention->batch; batch++) {
+    for (int64_t head = 0; head < attention->heads; head++) {
+      for (int64_t row = 0; row < attention->query_count; row++) {
+        float *out = attention->out + batch * attention->out_strides[0] + head * attention->out_strides[1] +
+                     row * attention->out_strides[2];
+        for (int64_t i = 0; i < attention->value_dim; i++) out[i] = 0;
+      }
+    }
+  }
+}
+
+hfb_status hfb_attention_run(const hfb_attention *attention, hfb_isa isa, hfb_pool *pool) {
+  const int64_t sizes[] = {attention->batch,     attention->heads,    attention->query_count,
+                           attention->key_count, attention->head_dim, attention->value_dim};
+  for (int i = 0; i < 6; i++) {
+    if (sizes[i] >= 0) continue;
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "attention with a negative size: %lld", (long long)sizes[i]);
+  }
+  if (attention->batch == 0 || attention->heads == 0 || attention->query_count == 0 || attention->value_dim == 0) {
+    return HFB_OK;
+  }
+  if (attention->key_count == 0) {
+    write_zeros(attention);
+    return HFB_OK;
+  }
+  attention_job job = {.attention = attention, .pool = pool};
+  select_kernels(&job, isa);
+  plan(&job);
+  if (pool) {
+    HFB_TRY(hfb_pool_reserve_scratch(pool, job.scratch_bytes));
+  } else {
+    HFB_TRY(hfb_mem_alloc_aligned(job.scratch_bytes, ALIGNMENT, &job.own_scratch));
+  }
+  hfb_pool_run(pool, attention->batch * attention->heads * job.chunk_count, run_task, &job);
+  hfb_mem_free(job.own_scratch);
+  return HFB_OK;
+}
