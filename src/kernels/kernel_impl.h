@@ -10,6 +10,13 @@
 #include "kernels/kernels.def"
 #undef HFB_KERNEL
 
+/* Column `accepts`: see cpu/accepts.c and cpu/contract.c. */
+bool hfb_accepts_lines(const hfb_kernel_call *call);             /* the last dimension, unit stride in all inputs */
+bool hfb_accepts_neighbouring_axes(const hfb_kernel_call *call); /* row-major input, reduced axes without gaps */
+bool hfb_accepts_f32_values(const hfb_kernel_call *call);        /* inputs[1] is f32 */
+bool hfb_accepts_matmul(const hfb_kernel_call *call);            /* no empty operand, a unit stride in each matrix */
+bool hfb_accepts_linear(const hfb_kernel_call *call);
+
 /* The tensor with the dimensions of `axes` taken out (each seen at index 0). */
 hfb_tensor hfb_tensor_without(const hfb_tensor *tensor, int axis_count, const int64_t *axes);
 

@@ -74,11 +74,13 @@ static matrix matrix_of(const hfb_tensor *tensor, const hfb_tensor *c, int64_t b
   return result;
 }
 
+static int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
 /* Packs [count] lines along k of `source` into groups of `group` lines, [depth][group] each, the last one filled up
  * with zeros. */
 static void pack_lines(hfb_dtype dtype, const char *source, int64_t line_stride, int64_t k_stride, int64_t count,
                        int64_t depth, int group, double *packed) {
-  for (int64_t line = 0; line < (count + group - 1) / group * group; line++) {
+  for (int64_t line = 0; line < round_up(count, group); line++) {
     double *to = packed + line / group * group * depth + line % group;
     if (line < count) {
       hfb_convert_row(dtype, source + line * line_stride, k_stride, HFB_F64, (char *)to, group * 8, depth);
@@ -134,7 +136,8 @@ static void gemm_task(void *context, int64_t index, int worker) {
   matrix a = matrix_of(job->a, job->c, batch), b = matrix_of(job->b, job->c, batch), c = matrix_of(job->c, job->c, batch);
   double *packed_a = hfb_scratch_of(&job->scratch, worker), *packed_b = packed_a + ROWS * DEPTH;
   double *tile = packed_b + COLUMNS * DEPTH;
-  memset(tile, 0, sizeof(double) * ROWS * COLUMNS);
+  int64_t tile_rows = round_up(rows, job->multiplier.rows), tile_columns = round_up(columns, job->multiplier.columns);
+  for (int64_t i = 0; i < tile_rows; i++) memset(tile + i * COLUMNS, 0, sizeof(double) * (size_t)tile_columns);
   bool b_is_row_major = b.column_stride == (int64_t)hfb_dtype_bytes(b.dtype);
   for (int64_t k = 0; k < job->k; k += DEPTH) {
     int64_t depth = job->k - k < DEPTH ? job->k - k : DEPTH;

@@ -1,0 +1,4 @@
+#include "kernels/cpu/generic/vec_bytes.h"
+
+#define HFB_K(name) name##__generic
+#include "kernels/cpu/binary_tmpl.c"
