@@ -52,6 +52,8 @@ static void test_refused_configurations(void **state) {
       {"{\"hidden_dropout_prob\": 1.5}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_dropout_prob", "[0, 1]"}},
       {"{\"pad_token_id\": -1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"pad_token_id"}},
       {"{\"hidden_act\": \"gelu_2\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "gelu_2", "gelu_new"}},
+      {"{\"hidden_act\": \"a\\nb\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "a?b"}},
+      {"{\"architectures\": [\"a\\nb\"]}", NULL, HFB_UNSUPPORTED, {"a?b"}},
       {"{\"hidden_act\": null}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_act"}},
       {"{\"position_embedding_type\": \"relative_key\"}",
        "BertForMaskedLM",

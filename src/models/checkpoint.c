@@ -88,13 +88,13 @@ hfb_status hfb_model_checkpoint_name(const char *class_name, const hfb_config *c
   const hfb_family *family = NULL;
   const hfb_class_row *row = NULL;
   if (!hfb_class_find(class_name, &family, &row) || strcmp(family->model_type, hfb_config_model_type(config)) != 0) {
-    return HFB_FAIL(HFB_UNSUPPORTED, "a %s configuration has no class '%.64s'", hfb_config_model_type(config),
-                    class_name);
+    return HFB_FAIL(HFB_UNSUPPORTED, "a %s configuration has no class '%s'", hfb_config_model_type(config),
+                    hfb_shown(class_name).text);
   }
   char modern[NAME_BYTES], prefixed[NAME_BYTES + 64];
   modern_name(name, modern);
   if (resolve(row, graph, modern, out_use, out_name)) return HFB_OK;
   snprintf(prefixed, sizeof prefixed, "%s.%s", family->prefix, modern);
   if (resolve(row, graph, prefixed, out_use, out_name)) return HFB_OK;
-  return HFB_FAIL(HFB_NOT_FOUND, "%s has no parameter '%.256s'", row->name, name);
+  return HFB_FAIL(HFB_NOT_FOUND, "%s has no parameter '%s'", row->name, hfb_shown(name).text);
 }

@@ -128,8 +128,8 @@ static hfb_status set_number(const hfb_field *field, const json_t *json, field_v
 
 static hfb_status check_accepted(const hfb_field *field, const char *value) {
   if (field->accepted == NULL || is_accepted(field->accepted, value)) return HFB_OK;
-  return HFB_FAIL(HFB_UNSUPPORTED, "configuration field '%s' is %.64s, which is not implemented; accepted: %s",
-                  field->name, value, field->accepted);
+  return HFB_FAIL(HFB_UNSUPPORTED, "configuration field '%s' is %s, which is not implemented; accepted: %s",
+                  field->name, hfb_shown(value).text, field->accepted);
 }
 
 static hfb_status set_text(hfb_config *config, const hfb_field *field, const json_t *json, field_value *out) {
@@ -140,8 +140,8 @@ static hfb_status set_text(hfb_config *config, const hfb_field *field, const jso
   if (!json_is_string(json)) return wrong_type(field, "a text", json);
   const char *text = json_string_value(json);
   if (field->kind == HFB_FIELD_ACTIVATION && !hfb_nn_activation_known(text)) {
-    return HFB_FAIL(HFB_UNSUPPORTED, "configuration field '%s' is %.64s, which is not implemented; accepted: %s",
-                    field->name, text, hfb_nn_activation_names());
+    return HFB_FAIL(HFB_UNSUPPORTED, "configuration field '%s' is %s, which is not implemented; accepted: %s",
+                    field->name, hfb_shown(text).text, hfb_nn_activation_names());
   }
   if (field->kind == HFB_FIELD_TEXT) HFB_TRY(check_accepted(field, text));
   char *copy = hfb_arena_strdup(&config->arena, text);
@@ -236,7 +236,8 @@ static hfb_status apply_override(hfb_config *config, const char *word, size_t le
 
 hfb_status hfb_config_create(const char *model_type, const char *overrides, hfb_config **out_config) {
   const hfb_family *family = hfb_family_find(model_type);
-  if (family == NULL) return HFB_FAIL(HFB_UNSUPPORTED, "model type '%.64s' is not implemented", model_type);
+  if (family == NULL)
+    return HFB_FAIL(HFB_UNSUPPORTED, "model type '%s' is not implemented", hfb_shown(model_type).text);
   hfb_config *config = NULL;
   HFB_TRY(config_with_defaults(family, &config));
   hfb_status status = HFB_OK;
@@ -276,8 +277,9 @@ static hfb_status read_fields(hfb_config *config, const json_t *root) {
   const json_t *type = json_object_get(root, "model_type");
   const char *model_type = config->family->model_type;
   if (type != NULL && (!json_is_string(type) || strcmp(json_string_value(type), model_type) != 0)) {
-    return HFB_FAIL(HFB_MISMATCH, "configuration field 'model_type' is %.64s, but %s reads '%s'",
-                    json_is_string(type) ? json_string_value(type) : json_kind(type), config->class_name, model_type);
+    return HFB_FAIL(HFB_MISMATCH, "configuration field 'model_type' is %s, but %s reads '%s'",
+                    hfb_shown(json_is_string(type) ? json_string_value(type) : json_kind(type)).text,
+                    config->class_name, model_type);
   }
   for (int i = 0; i < field_count(config); i++) {
     const json_t *json = json_object_get(root, field_at(config, i)->name);
@@ -328,7 +330,8 @@ hfb_status hfb_config_parse(const char *json, size_t bytes, const char *class_na
   json_error_t error;
   json_t *root = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, &error);
   if (root == NULL) {
-    return HFB_FAIL(HFB_CORRUPT, "not valid JSON: %s (line %d, column %d)", error.text, error.line, error.column);
+    return HFB_FAIL(HFB_CORRUPT, "not valid JSON: %s (line %d, column %d)", hfb_shown(error.text).text, error.line,
+                    error.column);
   }
   hfb_status status = config_from_json(root, class_name, out_config);
   json_decref(root);

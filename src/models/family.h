@@ -114,6 +114,12 @@ bool hfb_class_find(const char *class_name, const hfb_family **out_family, const
 /* Whether `word` is one of the blank-separated words of `list`. */
 bool hfb_word_in(const char *list, const char *word);
 
+/* The beginning of a text from outside, without control characters: fit for a message of one line. */
+typedef struct hfb_shown_text {
+  char text[128];
+} hfb_shown_text;
+hfb_shown_text hfb_shown(const char *text);
+
 /* "; did you mean A, B or C?" or "", into HFB_SUGGESTION_BYTES of text. */
 void hfb_suggest(const char *word, hfb_str_name_fn name_at, size_t count, char *text);
 enum { HFB_SUGGESTION_BYTES = 256 };

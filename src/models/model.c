@@ -76,7 +76,16 @@ hfb_status hfb_model_class_find(const char *name, hfb_model_class *out_class) {
   }
   char suggestion[HFB_SUGGESTION_BYTES];
   hfb_suggest(name, class_name_at, (size_t)hfb_model_class_count(), suggestion);
-  return HFB_FAIL(HFB_UNSUPPORTED, "class '%.64s' is not implemented%s", name, suggestion);
+  return HFB_FAIL(HFB_UNSUPPORTED, "class '%s' is not implemented%s", hfb_shown(name).text, suggestion);
+}
+
+hfb_shown_text hfb_shown(const char *text) {
+  hfb_shown_text out = {0};
+  for (size_t i = 0; i + 1 < sizeof out.text && text[i] != '\0'; i++) {
+    bool control = (unsigned char)text[i] < ' ' || text[i] == 127;
+    out.text[i] = control ? '?' : text[i];
+  }
+  return out;
 }
 
 bool hfb_word_in(const char *list, const char *word) {
@@ -189,7 +198,8 @@ static hfb_status check_arguments(const hfb_model_request *request, const hfb_cl
                       row->inputs);
     }
     if (!hfb_word_in(row->inputs, name)) {
-      return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s has no argument '%.64s'; it takes: %s", row->name, name, row->inputs);
+      return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s has no argument '%s'; it takes: %s", row->name, hfb_shown(name).text,
+                      row->inputs);
     }
     for (int j = 0; j < i; j++) {
       if (strcmp(request->inputs[j].name, name) == 0) {

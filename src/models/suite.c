@@ -36,7 +36,7 @@ hfb_status hfb_model_find(const char *name, const hfb_model_row **out_row) {
   }
   char suggestion[HFB_SUGGESTION_BYTES];
   hfb_suggest(name, row_name_at, ROW_COUNT, suggestion);
-  return HFB_FAIL(HFB_NOT_FOUND, "no model is called '%.64s'%s", name, suggestion);
+  return HFB_FAIL(HFB_NOT_FOUND, "no model is called '%s'%s", hfb_shown(name).text, suggestion);
 }
 
 hfb_status hfb_model_row_config(const hfb_model_row *row, hfb_config **out_config) {
