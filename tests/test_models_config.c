@@ -21,74 +21,73 @@ static hfb_status parse(const char *json, const char *class_name, hfb_config **o
   return hfb_config_parse(json, strlen(json), class_name, out_config);
 }
 
+static const struct {
+  const char *json;
+  const char *class_name;
+  hfb_status status;
+  const char *words[3]; /* that the message must contain */
+} refused_configurations[] = {
+    {"", NULL, HFB_CORRUPT, {"JSON"}},
+    {"{\"a\": 1,", NULL, HFB_CORRUPT, {"line 1"}},
+    {"{\"vocab_size\": 5, \"vocab_size\": 6}", "BertForMaskedLM", HFB_CORRUPT, {"vocab_size"}},
+    {"[1]", "BertForMaskedLM", HFB_CORRUPT, {"object", "a list"}},
+    {"{}", NULL, HFB_INVALID_ARGUMENT, {"architectures", "BertForMaskedLM"}},
+    {"{\"architectures\": [7]}", NULL, HFB_INVALID_ARGUMENT, {"architectures"}},
+    {"{\"architectures\": [\"BertForMaskdLM\"]}",
+     NULL,
+     HFB_UNSUPPORTED,
+     {"BertForMaskdLM", "did you mean", "BertForMaskedLM"}},
+    {"{\"model_type\": \"gpt2\"}", "BertForMaskedLM", HFB_MISMATCH, {"model_type", "gpt2", "bert"}},
+    {"{\"model_type\": 3}", "BertForMaskedLM", HFB_MISMATCH, {"model_type", "an integer"}},
+    {"{\"hidden_size\": \"big\"}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "an integer", "a text"}},
+    {"{\"hidden_size\": 768.0}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "fraction"}},
+    {"{\"hidden_size\": -1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "-1", "[1, 16777216]"}},
+    {"{\"hidden_size\": 0}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size"}},
+    {"{\"vocab_size\": 99999999999}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"vocab_size", "99999999999"}},
+    {"{\"num_hidden_layers\": 100000}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"num_hidden_layers", "4096"}},
+    {"{\"hidden_size\": null}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "null"}},
+    {"{\"layer_norm_eps\": -1e-5}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"layer_norm_eps", "positive"}},
+    {"{\"layer_norm_eps\": true}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"layer_norm_eps", "a boolean"}},
+    {"{\"hidden_dropout_prob\": 1.5}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_dropout_prob", "[0, 1]"}},
+    {"{\"pad_token_id\": -1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"pad_token_id"}},
+    {"{\"hidden_act\": \"gelu_2\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "gelu_2", "gelu_new"}},
+    {"{\"hidden_act\": \"a\\nb\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "a?b"}},
+    {"{\"architectures\": [\"a\\nb\"]}", NULL, HFB_UNSUPPORTED, {"a?b"}},
+    {"{\"hidden_act\": null}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_act"}},
+    {"{\"position_embedding_type\": \"relative_key\"}",
+     "BertForMaskedLM",
+     HFB_UNSUPPORTED,
+     {"position_embedding_type", "relative_key", "absolute"}},
+    {"{\"is_decoder\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"is_decoder", "true"}},
+    {"{\"is_decoder\": 1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"is_decoder", "true or false"}},
+    {"{\"add_cross_attention\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"add_cross_attention"}},
+    {"{\"output_attentions\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"output_attentions"}},
+    {"{\"pruned_heads\": {\"0\": [1]}}", "BertForMaskedLM", HFB_UNSUPPORTED, {"pruned_heads"}},
+    {"{\"quantization_config\": {\"bits\": 4}}", "BertForMaskedLM", HFB_UNSUPPORTED, {"quantization_config"}},
+    {"{\"problem_type\": \"ranking\"}", "GPT2ForSequenceClassification", HFB_UNSUPPORTED, {"problem_type", "ranking"}},
+    {"{\"id2label\": {}}", "GPT2ForSequenceClassification", HFB_INVALID_ARGUMENT, {"id2label", "0 labels"}},
+    {"{\"id2label\": [\"a\"]}", "GPT2ForSequenceClassification", HFB_INVALID_ARGUMENT, {"id2label", "a list"}},
+    {"{\"feed_forward_proj\": \"gated-tanh\"}",
+     "T5ForConditionalGeneration",
+     HFB_UNSUPPORTED,
+     {"feed_forward_proj", "gated-tanh", "gated-gelu"}},
+    {"{\"sinusoidal_pos_embds\": true}", "DistilBertForMaskedLM", HFB_UNSUPPORTED, {"sinusoidal_pos_embds"}},
+    {"{\"use_tpu_fourier_optimizations\": true}", "FNetForMaskedLM", HFB_UNSUPPORTED, {"use_tpu_fourier"}},
+    {"{\"tie_encoder_decoder\": true}", "BartForConditionalGeneration", HFB_UNSUPPORTED, {"tie_encoder_decoder"}},
+};
+
 static void test_refused_configurations(void **state) {
-  static const struct {
-    const char *json;
-    const char *class_name;
-    hfb_status status;
-    const char *words[3]; /* that the message must contain */
-  } cases[] = {
-      {"", NULL, HFB_CORRUPT, {"JSON"}},
-      {"{\"a\": 1,", NULL, HFB_CORRUPT, {"line 1"}},
-      {"{\"vocab_size\": 5, \"vocab_size\": 6}", "BertForMaskedLM", HFB_CORRUPT, {"vocab_size"}},
-      {"[1]", "BertForMaskedLM", HFB_CORRUPT, {"object", "a list"}},
-      {"{}", NULL, HFB_INVALID_ARGUMENT, {"architectures", "BertForMaskedLM"}},
-      {"{\"architectures\": [7]}", NULL, HFB_INVALID_ARGUMENT, {"architectures"}},
-      {"{\"architectures\": [\"BertForMaskdLM\"]}",
-       NULL,
-       HFB_UNSUPPORTED,
-       {"BertForMaskdLM", "did you mean", "BertForMaskedLM"}},
-      {"{\"model_type\": \"gpt2\"}", "BertForMaskedLM", HFB_MISMATCH, {"model_type", "gpt2", "bert"}},
-      {"{\"model_type\": 3}", "BertForMaskedLM", HFB_MISMATCH, {"model_type", "an integer"}},
-      {"{\"hidden_size\": \"big\"}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "an integer", "a text"}},
-      {"{\"hidden_size\": 768.0}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "fraction"}},
-      {"{\"hidden_size\": -1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "-1", "[1, 16777216]"}},
-      {"{\"hidden_size\": 0}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size"}},
-      {"{\"vocab_size\": 99999999999}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"vocab_size", "99999999999"}},
-      {"{\"num_hidden_layers\": 100000}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"num_hidden_layers", "4096"}},
-      {"{\"hidden_size\": null}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_size", "null"}},
-      {"{\"layer_norm_eps\": -1e-5}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"layer_norm_eps", "positive"}},
-      {"{\"layer_norm_eps\": true}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"layer_norm_eps", "a boolean"}},
-      {"{\"hidden_dropout_prob\": 1.5}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_dropout_prob", "[0, 1]"}},
-      {"{\"pad_token_id\": -1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"pad_token_id"}},
-      {"{\"hidden_act\": \"gelu_2\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "gelu_2", "gelu_new"}},
-      {"{\"hidden_act\": \"a\\nb\"}", "BertForMaskedLM", HFB_UNSUPPORTED, {"hidden_act", "a?b"}},
-      {"{\"architectures\": [\"a\\nb\"]}", NULL, HFB_UNSUPPORTED, {"a?b"}},
-      {"{\"hidden_act\": null}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"hidden_act"}},
-      {"{\"position_embedding_type\": \"relative_key\"}",
-       "BertForMaskedLM",
-       HFB_UNSUPPORTED,
-       {"position_embedding_type", "relative_key", "absolute"}},
-      {"{\"is_decoder\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"is_decoder", "true"}},
-      {"{\"is_decoder\": 1}", "BertForMaskedLM", HFB_INVALID_ARGUMENT, {"is_decoder", "true or false"}},
-      {"{\"add_cross_attention\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"add_cross_attention"}},
-      {"{\"output_attentions\": true}", "BertForMaskedLM", HFB_UNSUPPORTED, {"output_attentions"}},
-      {"{\"pruned_heads\": {\"0\": [1]}}", "BertForMaskedLM", HFB_UNSUPPORTED, {"pruned_heads"}},
-      {"{\"quantization_config\": {\"bits\": 4}}", "BertForMaskedLM", HFB_UNSUPPORTED, {"quantization_config"}},
-      {"{\"problem_type\": \"ranking\"}",
-       "GPT2ForSequenceClassification",
-       HFB_UNSUPPORTED,
-       {"problem_type", "ranking"}},
-      {"{\"id2label\": {}}", "GPT2ForSequenceClassification", HFB_INVALID_ARGUMENT, {"id2label", "0 labels"}},
-      {"{\"id2label\": [\"a\"]}", "GPT2ForSequenceClassification", HFB_INVALID_ARGUMENT, {"id2label", "a list"}},
-      {"{\"feed_forward_proj\": \"gated-tanh\"}",
-       "T5ForConditionalGeneration",
-       HFB_UNSUPPORTED,
-       {"feed_forward_proj", "gated-tanh", "gated-gelu"}},
-      {"{\"sinusoidal_pos_embds\": true}", "DistilBertForMaskedLM", HFB_UNSUPPORTED, {"sinusoidal_pos_embds"}},
-      {"{\"use_tpu_fourier_optimizations\": true}", "FNetForMaskedLM", HFB_UNSUPPORTED, {"use_tpu_fourier"}},
-      {"{\"tie_encoder_decoder\": true}", "BartForConditionalGeneration", HFB_UNSUPPORTED, {"tie_encoder_decoder"}},
-  };
-  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+  for (size_t i = 0; i < sizeof refused_configurations / sizeof refused_configurations[0]; i++) {
     hfb_config *config = NULL;
-    hfb_status status = parse(cases[i].json, cases[i].class_name, &config);
-    if (status != cases[i].status) {
-      fail_msg("%s: %s, not %s (%s)", cases[i].json, hfb_status_name(status), hfb_status_name(cases[i].status),
-               hfb_error_message());
+    hfb_status status = parse(refused_configurations[i].json, refused_configurations[i].class_name, &config);
+    if (status != refused_configurations[i].status) {
+      fail_msg("%s: %s, not %s (%s)", refused_configurations[i].json, hfb_status_name(status),
+               hfb_status_name(refused_configurations[i].status), hfb_error_message());
     }
-    for (int j = 0; j < 3 && cases[i].words[j] != NULL; j++) {
-      if (strstr(hfb_error_message(), cases[i].words[j]) == NULL) {
-        fail_msg("%s: '%s' is not in: %s", cases[i].json, cases[i].words[j], hfb_error_message());
+    for (int j = 0; j < 3 && refused_configurations[i].words[j] != NULL; j++) {
+      if (strstr(hfb_error_message(), refused_configurations[i].words[j]) == NULL) {
+        fail_msg("%s: '%s' is not in: %s", refused_configurations[i].json, refused_configurations[i].words[j],
+                 hfb_error_message());
       }
     }
     assert_null(strchr(hfb_error_message(), '\n'));
@@ -195,146 +194,138 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
   "d_model=24 encoder_layers=2 decoder_layers=2 encoder_attention_heads=4 decoder_attention_heads=4 " \
   "encoder_ffn_dim=36 decoder_ffn_dim=36 vocab_size=99"
 
+static const struct {
+  const char *class_name, *overrides, *given;
+  bool training;
+  hfb_status status;
+  const char *words[3];
+} refused_calls[] = {
+    {"BertForMaskedLM", BERT, "labels:2x8", false, HFB_INVALID_ARGUMENT, {"input_ids"}},
+    {"BertForMaskedLM", BERT, "input_ids:f:2x8", false, HFB_INVALID_ARGUMENT, {"input_ids", "f32[2,8]", "i64"}},
+    {"BertForMaskedLM", BERT, "input_ids:8", false, HFB_INVALID_ARGUMENT, {"input_ids", "i64[8]"}},
+    {"BertForMaskedLM", BERT, "input_ids:2x0", false, HFB_INVALID_ARGUMENT, {"input_ids", "empty"}},
+    {"BertForMaskedLM", BERT, "input_ids:2x8 inputs_embeds:f:2x8x32", false, HFB_UNSUPPORTED, {"inputs_embeds"}},
+    {"BertForMaskedLM", BERT, "input_ids:2x8 start_positions:2", false, HFB_INVALID_ARGUMENT, {"start_positions"}},
+    {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x8 labels:2x8", false, HFB_INVALID_ARGUMENT, {"twice"}},
+    {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x9", false, HFB_INVALID_ARGUMENT, {"labels", "[2,9]", "[2,8]"}},
+    {"BertForMaskedLM", BERT, "input_ids:2x8 attention_mask:2x1x8x8", false, HFB_INVALID_ARGUMENT, {"attention_mask"}},
+    {"BertForMaskedLM", BERT, "input_ids:2x8 position_ids:3x8", false, HFB_INVALID_ARGUMENT, {"position_ids"}},
+    {"BertForMaskedLM",
+     BERT,
+     "input_ids:1x513",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"513", "max_position_embeddings", "512"}},
+    {"BertForMaskedLM",
+     BERT " num_attention_heads=5",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"hidden_size 32", "num_attention_heads 5"}},
+    {"BertForMaskedLM", BERT " pad_token_id=99", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"padding id 99"}},
+    {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x8", true, HFB_UNSUPPORTED, {"dropout", "0.1"}},
+    {"BertForQuestionAnswering", BERT " num_labels=3", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"num_labels"}},
+    {"BertForQuestionAnswering",
+     BERT,
+     "input_ids:2x8 start_positions:3 end_positions:2",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"start_positions", "[3]"}},
+    {"RobertaForCausalLM", BERT " pad_token_id=null", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"pad_token_id"}},
+    {"RobertaForCausalLM", BERT, "input_ids:2x8 past_key_values:2", false, HFB_UNSUPPORTED, {"past_key_values"}},
+    {"RobertaForCausalLM", BERT, "input_ids:2x1 labels:2x1", false, HFB_INVALID_ARGUMENT, {"at least 2"}},
+    {"AlbertForMaskedLM",
+     NARROW " num_hidden_groups=3",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"num_hidden_groups 3", "num_hidden_layers 2"}},
+    {"DistilBertForMaskedLM",
+     "dim=30 n_heads=4",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"dim 30", "n_heads 4"}},
+    {"DistilBertForMaskedLM", "", "input_ids:2x8 token_type_ids:2x8", false, HFB_INVALID_ARGUMENT, {"token_type_ids"}},
+    {"FNetForMaskedLM", FNET, "input_ids:2x8 attention_mask:2x8", false, HFB_INVALID_ARGUMENT, {"attention_mask"}},
+    {"GPT2LMHeadModel", GPT2, "input_ids:1x1025", false, HFB_INVALID_ARGUMENT, {"1025", "n_positions"}},
+    {"GPT2ForSequenceClassification", GPT2, "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"pad_token_id"}},
+    {"GPT2ForSequenceClassification",
+     GPT2 " pad_token_id=0 problem_type=multi_label_classification",
+     "input_ids:2x8 labels:2",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"labels", "multi_label_classification", "f32[2,2]"}},
+    {"GPT2ForSequenceClassification",
+     GPT2 " pad_token_id=0",
+     "input_ids:2x8 labels:3",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"labels", "single_label_classification", "i64[2]"}},
+    {"T5ForConditionalGeneration", T5, "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"decoder_input_ids or labels"}},
+    {"T5ForConditionalGeneration",
+     T5,
+     "input_ids:2x8 labels:2x6",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"decoder_start_token_id"}},
+    {"T5ForConditionalGeneration",
+     T5,
+     "input_ids:2x8 decoder_input_ids:3x6",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"decoder_input_ids", "[2,length]"}},
+    {"T5ForConditionalGeneration",
+     T5,
+     "input_ids:2x8 decoder_input_ids:2x6 labels:2x7",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"labels", "[2,6]"}},
+    {"T5ForConditionalGeneration",
+     T5 " relative_attention_max_distance=16",
+     "input_ids:2x8 decoder_input_ids:2x6",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"relative_attention_max_distance 16"}},
+    {"T5ForConditionalGeneration",
+     T5,
+     "input_ids:2x8 encoder_outputs:f:2x8x24",
+     false,
+     HFB_UNSUPPORTED,
+     {"encoder_outputs"}},
+    {"BartForConditionalGeneration",
+     BART " decoder_start_token_id=null",
+     "input_ids:2x8 labels:2x6",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"decoder_start_token_id"}},
+    {"BartForConditionalGeneration",
+     BART " max_position_embeddings=7",
+     "input_ids:2x7 labels:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"the decoder input has 8", "max_position_embeddings"}},
+    {"BartForCausalLM",
+     BART " decoder_layerdrop=0.1 dropout=0",
+     "input_ids:2x8",
+     true,
+     HFB_UNSUPPORTED,
+     {"decoder_layerdrop"}},
+};
+
 static void test_refused_calls(void **state) {
-  static const struct {
-    const char *class_name, *overrides, *given;
-    bool training;
-    hfb_status status;
-    const char *words[3];
-  } cases[] = {
-      {"BertForMaskedLM", BERT, "labels:2x8", false, HFB_INVALID_ARGUMENT, {"input_ids"}},
-      {"BertForMaskedLM", BERT, "input_ids:f:2x8", false, HFB_INVALID_ARGUMENT, {"input_ids", "f32[2,8]", "i64"}},
-      {"BertForMaskedLM", BERT, "input_ids:8", false, HFB_INVALID_ARGUMENT, {"input_ids", "i64[8]"}},
-      {"BertForMaskedLM", BERT, "input_ids:2x0", false, HFB_INVALID_ARGUMENT, {"input_ids", "empty"}},
-      {"BertForMaskedLM", BERT, "input_ids:2x8 inputs_embeds:f:2x8x32", false, HFB_UNSUPPORTED, {"inputs_embeds"}},
-      {"BertForMaskedLM", BERT, "input_ids:2x8 start_positions:2", false, HFB_INVALID_ARGUMENT, {"start_positions"}},
-      {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x8 labels:2x8", false, HFB_INVALID_ARGUMENT, {"twice"}},
-      {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x9", false, HFB_INVALID_ARGUMENT, {"labels", "[2,9]", "[2,8]"}},
-      {"BertForMaskedLM",
-       BERT,
-       "input_ids:2x8 attention_mask:2x1x8x8",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"attention_mask"}},
-      {"BertForMaskedLM", BERT, "input_ids:2x8 position_ids:3x8", false, HFB_INVALID_ARGUMENT, {"position_ids"}},
-      {"BertForMaskedLM",
-       BERT,
-       "input_ids:1x513",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"513", "max_position_embeddings", "512"}},
-      {"BertForMaskedLM",
-       BERT " num_attention_heads=5",
-       "input_ids:2x8",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"hidden_size 32", "num_attention_heads 5"}},
-      {"BertForMaskedLM", BERT " pad_token_id=99", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"padding id 99"}},
-      {"BertForMaskedLM", BERT, "input_ids:2x8 labels:2x8", true, HFB_UNSUPPORTED, {"dropout", "0.1"}},
-      {"BertForQuestionAnswering", BERT " num_labels=3", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"num_labels"}},
-      {"BertForQuestionAnswering",
-       BERT,
-       "input_ids:2x8 start_positions:3 end_positions:2",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"start_positions", "[3]"}},
-      {"RobertaForCausalLM", BERT " pad_token_id=null", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"pad_token_id"}},
-      {"RobertaForCausalLM", BERT, "input_ids:2x8 past_key_values:2", false, HFB_UNSUPPORTED, {"past_key_values"}},
-      {"RobertaForCausalLM", BERT, "input_ids:2x1 labels:2x1", false, HFB_INVALID_ARGUMENT, {"at least 2"}},
-      {"AlbertForMaskedLM",
-       NARROW " num_hidden_groups=3",
-       "input_ids:2x8",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"num_hidden_groups 3", "num_hidden_layers 2"}},
-      {"DistilBertForMaskedLM",
-       "dim=30 n_heads=4",
-       "input_ids:2x8",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"dim 30", "n_heads 4"}},
-      {"DistilBertForMaskedLM",
-       "",
-       "input_ids:2x8 token_type_ids:2x8",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"token_type_ids"}},
-      {"FNetForMaskedLM", FNET, "input_ids:2x8 attention_mask:2x8", false, HFB_INVALID_ARGUMENT, {"attention_mask"}},
-      {"GPT2LMHeadModel", GPT2, "input_ids:1x1025", false, HFB_INVALID_ARGUMENT, {"1025", "n_positions"}},
-      {"GPT2ForSequenceClassification", GPT2, "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"pad_token_id"}},
-      {"GPT2ForSequenceClassification",
-       GPT2 " pad_token_id=0 problem_type=multi_label_classification",
-       "input_ids:2x8 labels:2",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"labels", "multi_label_classification", "f32[2,2]"}},
-      {"GPT2ForSequenceClassification",
-       GPT2 " pad_token_id=0",
-       "input_ids:2x8 labels:3",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"labels", "single_label_classification", "i64[2]"}},
-      {"T5ForConditionalGeneration", T5, "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"decoder_input_ids or labels"}},
-      {"T5ForConditionalGeneration",
-       T5,
-       "input_ids:2x8 labels:2x6",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"decoder_start_token_id"}},
-      {"T5ForConditionalGeneration",
-       T5,
-       "input_ids:2x8 decoder_input_ids:3x6",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"decoder_input_ids", "[2,length]"}},
-      {"T5ForConditionalGeneration",
-       T5,
-       "input_ids:2x8 decoder_input_ids:2x6 labels:2x7",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"labels", "[2,6]"}},
-      {"T5ForConditionalGeneration",
-       T5 " relative_attention_max_distance=16",
-       "input_ids:2x8 decoder_input_ids:2x6",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"relative_attention_max_distance 16"}},
-      {"T5ForConditionalGeneration",
-       T5,
-       "input_ids:2x8 encoder_outputs:f:2x8x24",
-       false,
-       HFB_UNSUPPORTED,
-       {"encoder_outputs"}},
-      {"BartForConditionalGeneration",
-       BART " decoder_start_token_id=null",
-       "input_ids:2x8 labels:2x6",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"decoder_start_token_id"}},
-      {"BartForConditionalGeneration",
-       BART " max_position_embeddings=7",
-       "input_ids:2x7 labels:2x8",
-       false,
-       HFB_INVALID_ARGUMENT,
-       {"the decoder input has 8", "max_position_embeddings"}},
-      {"BartForCausalLM",
-       BART " decoder_layerdrop=0.1 dropout=0",
-       "input_ids:2x8",
-       true,
-       HFB_UNSUPPORTED,
-       {"decoder_layerdrop"}},
-  };
-  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+  for (size_t i = 0; i < sizeof refused_calls / sizeof refused_calls[0]; i++) {
     hfb_graph *graph = NULL;
-    hfb_status status = build(cases[i].class_name, cases[i].overrides, cases[i].given, cases[i].training, &graph);
-    if (status != cases[i].status) {
-      fail_msg("%s %s: %s, not %s (%s)", cases[i].class_name, cases[i].given, hfb_status_name(status),
-               hfb_status_name(cases[i].status), hfb_error_message());
+    hfb_status status = build(refused_calls[i].class_name, refused_calls[i].overrides, refused_calls[i].given,
+                              refused_calls[i].training, &graph);
+    if (status != refused_calls[i].status) {
+      fail_msg("%s %s: %s, not %s (%s)", refused_calls[i].class_name, refused_calls[i].given, hfb_status_name(status),
+               hfb_status_name(refused_calls[i].status), hfb_error_message());
     }
-    for (int j = 0; j < 3 && cases[i].words[j] != NULL; j++) {
-      if (strstr(hfb_error_message(), cases[i].words[j]) == NULL) {
-        fail_msg("%s %s: '%s' is not in: %s", cases[i].class_name, cases[i].given, cases[i].words[j],
-                 hfb_error_message());
+    for (int j = 0; j < 3 && refused_calls[i].words[j] != NULL; j++) {
+      if (strstr(hfb_error_message(), refused_calls[i].words[j]) == NULL) {
+        fail_msg("%s %s: '%s' is not in: %s", refused_calls[i].class_name, refused_calls[i].given,
+                 refused_calls[i].words[j], hfb_error_message());
       }
     }
     assert_null(graph);
@@ -362,75 +353,75 @@ static bool has_output(const hfb_graph *graph, const char *name) {
 }
 
 /* Values of published checkpoints that change the structure of the graph. */
+static const struct {
+  const char *class_name, *overrides, *given;
+  const char *parameter, *no_parameter; /* must (not) exist; NULL: not checked */
+  const char *output, *no_output;
+  hfb_op op;
+  int op_count; /* of that op */
+} variants[] = {
+    {"BertForMaskedLM", BERT " tie_word_embeddings=false", "input_ids:2x8", "cls.predictions.decoder.weight", NULL,
+     "logits", "loss", HFB_OP_GELU, 3},
+    {"BertForMaskedLM", BERT " hidden_act=relu", "input_ids:2x8 labels:2x8", NULL, "cls.predictions.decoder.weight",
+     "loss", NULL, HFB_OP_RELU, 3},
+    {"BertForSequenceClassification", BERT " problem_type=regression num_labels=1", "input_ids:2x8 labels:f:2",
+     "bert.pooler.dense.weight", NULL, "loss", NULL, HFB_OP_MSE_LOSS, 1},
+    {"BertForSequenceClassification", BERT, "input_ids:2x8 labels:2", "classifier.weight", NULL, "loss", NULL,
+     HFB_OP_NLL_LOSS, 1},
+    {"RobertaForSequenceClassification", BERT " num_labels=4", "input_ids:2x8 labels:f:2x4",
+     "classifier.out_proj.weight", NULL, "loss", NULL, HFB_OP_BCE_WITH_LOGITS, 1},
+    {"BertForTokenClassification", BERT, "input_ids:2x8 labels:2x8", "classifier.weight", "bert.pooler.dense.weight",
+     "loss", NULL, HFB_OP_NLL_LOSS, 1},
+    {"AlbertForSequenceClassification", NARROW, "input_ids:2x8", "albert.pooler.weight", NULL, "logits", "loss",
+     HFB_OP_TANH, 1},
+    {"AlbertForMaskedLM", NARROW " num_hidden_layers=4 num_hidden_groups=2 inner_group_num=2", "input_ids:2x8",
+     "albert.encoder.albert_layer_groups.1.albert_layers.1.ffn.weight",
+     "albert.encoder.albert_layer_groups.2.albert_layers.0.ffn.weight", NULL, NULL, HFB_OP_SOFTMAX, 8},
+    {"ElectraForCausalLM", NARROW " embedding_size=32", "input_ids:2x8", NULL, "electra.embeddings_project.weight",
+     NULL, NULL, HFB_OP_LAYER_NORM, 6},
+    {"ElectraForSequenceClassification", NARROW, "input_ids:2x8", "classifier.out_proj.bias", NULL, NULL, NULL,
+     HFB_OP_GELU, 3},
+    {"DistilBertForSequenceClassification", "dim=32 n_heads=4 hidden_dim=40 n_layers=1", "input_ids:2x8",
+     "pre_classifier.weight", NULL, NULL, NULL, HFB_OP_RELU, 1},
+    {"FNetForSequenceClassification", FNET, "input_ids:2x8 labels:2", "fnet.pooler.dense.weight", NULL, NULL, NULL,
+     HFB_OP_FFT2_REAL, 2},
+    {"GPT2LMHeadModel", GPT2 " use_cache=false", "input_ids:2x8", NULL, "lm_head.weight", "logits",
+     "past_key_values/0/0", HFB_OP_MUL_SCALAR, 2},
+    {"GPT2LMHeadModel", GPT2 " scale_attn_weights=false n_inner=40 tie_word_embeddings=false", "input_ids:2x8",
+     "lm_head.weight", NULL, "past_key_values/1/1", NULL, HFB_OP_MUL_SCALAR, 0},
+    {"GPT2LMHeadModel", GPT2 " scale_attn_weights=false scale_attn_by_inverse_layer_idx=true", "input_ids:2x8", NULL,
+     NULL, NULL, NULL, HFB_OP_MUL_SCALAR, 1}, /* layer 0 divides by 1 */
+    {"GPT2LMHeadModel", GPT2, "input_ids:2x8 token_type_ids:2x8", NULL, NULL, NULL, NULL, HFB_OP_EMBEDDING, 3},
+    {"GPT2ForSequenceClassification", GPT2, "input_ids:1x8 labels:1", "score.weight", "score.bias",
+     "past_key_values/1/1", NULL, HFB_OP_ARGMAX, 0},
+    {"T5ForConditionalGeneration", T5 " feed_forward_proj=gated-gelu tie_word_embeddings=false",
+     "input_ids:2x8 decoder_input_ids:2x6 labels:2x6", "encoder.block.1.layer.1.DenseReluDense.wi_1.weight",
+     "encoder.block.1.layer.1.DenseReluDense.wi.weight", "loss", NULL, HFB_OP_GELU_TANH, 4},
+    {"T5ForConditionalGeneration", T5 " num_decoder_layers=3 decoder_start_token_id=0", "input_ids:2x8 labels:2x6",
+     "decoder.block.2.layer.1.EncDecAttention.q.weight", "lm_head.weight", "past_key_values/2/3", NULL, HFB_OP_SOFTMAX,
+     8},
+    {"T5ForConditionalGeneration", T5 " use_cache=false", "input_ids:2x8 decoder_input_ids:2x6", NULL, NULL,
+     "encoder_last_hidden_state", "past_key_values/0/0", HFB_OP_RELU, 4},
+    {"BartForConditionalGeneration", BART, "input_ids:2x8", NULL, "lm_head.weight", "past_key_values/1/3", "loss",
+     HFB_OP_LAYER_NORM, 12},
+    {"BartForConditionalGeneration", BART " scale_embedding=true tie_word_embeddings=false", "input_ids:2x8 labels:2x6",
+     "lm_head.weight", NULL, "loss", "past_key_values/0/0", HFB_OP_MUL_SCALAR, 8},
+    {"BartForCausalLM", BART, "input_ids:2x8 attention_mask:2x8", "model.decoder.layers.1.encoder_attn.out_proj.weight",
+     "model.encoder.layers.0.fc1.weight", "past_key_values/1/1", "loss", HFB_OP_SOFTMAX, 2},
+};
+
 static void test_variants(void **state) {
-  static const struct {
-    const char *class_name, *overrides, *given;
-    const char *parameter, *no_parameter; /* must (not) exist; NULL: not checked */
-    const char *output, *no_output;
-    hfb_op op;
-    int op_count; /* of that op */
-  } cases[] = {
-      {"BertForMaskedLM", BERT " tie_word_embeddings=false", "input_ids:2x8", "cls.predictions.decoder.weight", NULL,
-       "logits", "loss", HFB_OP_GELU, 3},
-      {"BertForMaskedLM", BERT " hidden_act=relu", "input_ids:2x8 labels:2x8", NULL, "cls.predictions.decoder.weight",
-       "loss", NULL, HFB_OP_RELU, 3},
-      {"BertForSequenceClassification", BERT " problem_type=regression num_labels=1", "input_ids:2x8 labels:f:2",
-       "bert.pooler.dense.weight", NULL, "loss", NULL, HFB_OP_MSE_LOSS, 1},
-      {"BertForSequenceClassification", BERT, "input_ids:2x8 labels:2", "classifier.weight", NULL, "loss", NULL,
-       HFB_OP_NLL_LOSS, 1},
-      {"RobertaForSequenceClassification", BERT " num_labels=4", "input_ids:2x8 labels:f:2x4",
-       "classifier.out_proj.weight", NULL, "loss", NULL, HFB_OP_BCE_WITH_LOGITS, 1},
-      {"BertForTokenClassification", BERT, "input_ids:2x8 labels:2x8", "classifier.weight", "bert.pooler.dense.weight",
-       "loss", NULL, HFB_OP_NLL_LOSS, 1},
-      {"AlbertForSequenceClassification", NARROW, "input_ids:2x8", "albert.pooler.weight", NULL, "logits", "loss",
-       HFB_OP_TANH, 1},
-      {"AlbertForMaskedLM", NARROW " num_hidden_layers=4 num_hidden_groups=2 inner_group_num=2", "input_ids:2x8",
-       "albert.encoder.albert_layer_groups.1.albert_layers.1.ffn.weight",
-       "albert.encoder.albert_layer_groups.2.albert_layers.0.ffn.weight", NULL, NULL, HFB_OP_SOFTMAX, 8},
-      {"ElectraForCausalLM", NARROW " embedding_size=32", "input_ids:2x8", NULL, "electra.embeddings_project.weight",
-       NULL, NULL, HFB_OP_LAYER_NORM, 6},
-      {"ElectraForSequenceClassification", NARROW, "input_ids:2x8", "classifier.out_proj.bias", NULL, NULL, NULL,
-       HFB_OP_GELU, 3},
-      {"DistilBertForSequenceClassification", "dim=32 n_heads=4 hidden_dim=40 n_layers=1", "input_ids:2x8",
-       "pre_classifier.weight", NULL, NULL, NULL, HFB_OP_RELU, 1},
-      {"FNetForSequenceClassification", FNET, "input_ids:2x8 labels:2", "fnet.pooler.dense.weight", NULL, NULL, NULL,
-       HFB_OP_FFT2_REAL, 2},
-      {"GPT2LMHeadModel", GPT2 " use_cache=false", "input_ids:2x8", NULL, "lm_head.weight", "logits",
-       "past_key_values/0/0", HFB_OP_MUL_SCALAR, 2},
-      {"GPT2LMHeadModel", GPT2 " scale_attn_weights=false n_inner=40 tie_word_embeddings=false", "input_ids:2x8",
-       "lm_head.weight", NULL, "past_key_values/1/1", NULL, HFB_OP_MUL_SCALAR, 0},
-      {"GPT2LMHeadModel", GPT2 " scale_attn_weights=false scale_attn_by_inverse_layer_idx=true", "input_ids:2x8", NULL,
-       NULL, NULL, NULL, HFB_OP_MUL_SCALAR, 1}, /* layer 0 divides by 1 */
-      {"GPT2LMHeadModel", GPT2, "input_ids:2x8 token_type_ids:2x8", NULL, NULL, NULL, NULL, HFB_OP_EMBEDDING, 3},
-      {"GPT2ForSequenceClassification", GPT2, "input_ids:1x8 labels:1", "score.weight", "score.bias",
-       "past_key_values/1/1", NULL, HFB_OP_ARGMAX, 0},
-      {"T5ForConditionalGeneration", T5 " feed_forward_proj=gated-gelu tie_word_embeddings=false",
-       "input_ids:2x8 decoder_input_ids:2x6 labels:2x6", "encoder.block.1.layer.1.DenseReluDense.wi_1.weight",
-       "encoder.block.1.layer.1.DenseReluDense.wi.weight", "loss", NULL, HFB_OP_GELU_TANH, 4},
-      {"T5ForConditionalGeneration", T5 " num_decoder_layers=3 decoder_start_token_id=0", "input_ids:2x8 labels:2x6",
-       "decoder.block.2.layer.1.EncDecAttention.q.weight", "lm_head.weight", "past_key_values/2/3", NULL,
-       HFB_OP_SOFTMAX, 8},
-      {"T5ForConditionalGeneration", T5 " use_cache=false", "input_ids:2x8 decoder_input_ids:2x6", NULL, NULL,
-       "encoder_last_hidden_state", "past_key_values/0/0", HFB_OP_RELU, 4},
-      {"BartForConditionalGeneration", BART, "input_ids:2x8", NULL, "lm_head.weight", "past_key_values/1/3", "loss",
-       HFB_OP_LAYER_NORM, 12},
-      {"BartForConditionalGeneration", BART " scale_embedding=true tie_word_embeddings=false",
-       "input_ids:2x8 labels:2x6", "lm_head.weight", NULL, "loss", "past_key_values/0/0", HFB_OP_MUL_SCALAR, 8},
-      {"BartForCausalLM", BART, "input_ids:2x8 attention_mask:2x8",
-       "model.decoder.layers.1.encoder_attn.out_proj.weight", "model.encoder.layers.0.fc1.weight",
-       "past_key_values/1/1", "loss", HFB_OP_SOFTMAX, 2},
-  };
-  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+  for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
     hfb_graph *graph = NULL;
-    TRY(build(cases[i].class_name, cases[i].overrides, cases[i].given, false, &graph));
+    TRY(build(variants[i].class_name, variants[i].overrides, variants[i].given, false, &graph));
     TRY(hfb_graph_verify(graph));
-    if (cases[i].parameter != NULL) assert_true(has_parameter(graph, cases[i].parameter));
-    if (cases[i].no_parameter != NULL) assert_false(has_parameter(graph, cases[i].no_parameter));
-    if (cases[i].output != NULL) assert_true(has_output(graph, cases[i].output));
-    if (cases[i].no_output != NULL) assert_false(has_output(graph, cases[i].no_output));
-    if (count_op(graph, cases[i].op) != cases[i].op_count) {
-      fail_msg("%s %s: %d of %s, not %d", cases[i].class_name, cases[i].overrides, count_op(graph, cases[i].op),
-               hfb_op_info_of(cases[i].op)->name, cases[i].op_count);
+    if (variants[i].parameter != NULL) assert_true(has_parameter(graph, variants[i].parameter));
+    if (variants[i].no_parameter != NULL) assert_false(has_parameter(graph, variants[i].no_parameter));
+    if (variants[i].output != NULL) assert_true(has_output(graph, variants[i].output));
+    if (variants[i].no_output != NULL) assert_false(has_output(graph, variants[i].no_output));
+    if (count_op(graph, variants[i].op) != variants[i].op_count) {
+      fail_msg("%s %s: %d of %s, not %d", variants[i].class_name, variants[i].overrides,
+               count_op(graph, variants[i].op), hfb_op_info_of(variants[i].op)->name, variants[i].op_count);
     }
     hfb_graph_destroy(graph);
   }
