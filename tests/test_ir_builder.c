@@ -23,9 +23,11 @@ static hfb_builder start(void) {
   return b;
 }
 
-#define SHAPE(...) \
-  hfb_shape_of((int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
-#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define SHAPE(...) hfb_shape_of((int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
+#define DIMS(...)                                                          \
+  (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { \
+    __VA_ARGS__                                                            \
+  }
 
 static void test_sources_and_elementwise(void **state) {
   (void)state;
@@ -181,7 +183,8 @@ static void test_scopes_and_tied_parameters(void **state) {
       "  %1 = parameter(name=\"bert.table\", padding_idx=0, init=2, init_a=-1, init_b=1, trainable=0, buffer=0, "
       "scope=\"bert\") : f32[4]\n"
       "  %2 = neg(%1; scope=\"bert\") : f32[4]\n"
-      "  %3 = parameter(name=\"positions\", padding_idx=-1, init=0, init_a=0, init_b=0, trainable=0, buffer=1) : f32[3]\n"
+      "  %3 = parameter(name=\"positions\", padding_idx=-1, init=0, init_a=0, init_b=0, trainable=0, buffer=1) : "
+      "f32[3]\n"
       "  %4 = neg(%0) : f32[2,2]\n"
       "}\n");
   hfb_graph_destroy(graph);
@@ -229,15 +232,25 @@ static void test_the_first_failure_is_the_one_reported(void **state) {
 
 typedef void (*failing_fn)(hfb_builder *b, hfb_value *x);
 
-static void missing_input(hfb_builder *b, hfb_value *x) { hfb_add(b, x, NULL); }
-static void missing_output(hfb_builder *b, hfb_value *x) { hfb_output_add(b, "y", NULL); }
+static void missing_input(hfb_builder *b, hfb_value *x) {
+  hfb_add(b, x, NULL);
+}
+static void missing_output(hfb_builder *b, hfb_value *x) {
+  hfb_output_add(b, "y", NULL);
+}
 static void same_output_twice(hfb_builder *b, hfb_value *x) {
   hfb_output_add(b, "y", x);
   hfb_output_add(b, "y", x);
 }
-static void unpopped_scope(hfb_builder *b, hfb_value *x) { hfb_scope_push(b, "a"); }
-static void extra_pop(hfb_builder *b, hfb_value *x) { hfb_scope_pop(b); }
-static void empty_scope(hfb_builder *b, hfb_value *x) { hfb_scope_push(b, "%s", ""); }
+static void unpopped_scope(hfb_builder *b, hfb_value *x) {
+  hfb_scope_push(b, "a");
+}
+static void extra_pop(hfb_builder *b, hfb_value *x) {
+  hfb_scope_pop(b);
+}
+static void empty_scope(hfb_builder *b, hfb_value *x) {
+  hfb_scope_push(b, "%s", "");
+}
 static void long_scope(hfb_builder *b, hfb_value *x) {
   hfb_scope_push(b, "%200s", "a");
   hfb_scope_push(b, "%55s", "b");
@@ -255,24 +268,42 @@ static void model_failure(hfb_builder *b, hfb_value *x) {
   hfb_scope_push(b, "m");
   hfb_builder_fail(b, HFB_UNSUPPORTED, "activation %s", "xyz");
 }
-static void axis_too_small(hfb_builder *b, hfb_value *x) { hfb_softmax(b, x, -3); }
-static void slice_axis(hfb_builder *b, hfb_value *x) { hfb_slice(b, x, 2, 0, 1); }
-static void pad_axis(hfb_builder *b, hfb_value *x) { hfb_pad(b, x, -3, 0, 1, 0); }
+static void axis_too_small(hfb_builder *b, hfb_value *x) {
+  hfb_softmax(b, x, -3);
+}
+static void slice_axis(hfb_builder *b, hfb_value *x) {
+  hfb_slice(b, x, 2, 0, 1);
+}
+static void pad_axis(hfb_builder *b, hfb_value *x) {
+  hfb_pad(b, x, -3, 0, 1, 0);
+}
 static void repeated_axis(hfb_builder *b, hfb_value *x) {
   hfb_reduce(b, HFB_OP_REDUCE_SUM, x, 2, (int[]){1, -1}, false);
 }
 static void too_many_axes(hfb_builder *b, hfb_value *x) {
   hfb_reduce(b, HFB_OP_REDUCE_SUM, x, 9, (int[]){0, 1, 2, 3, 4, 5, 6, 7, 8}, false);
 }
-static void two_free_dims(hfb_builder *b, hfb_value *x) { hfb_reshape(b, x, DIMS(-1, -1)); }
-static void free_dim_does_not_divide(hfb_builder *b, hfb_value *x) { hfb_reshape(b, x, DIMS(-1, 4)); }
-static void free_dim_over_zero(hfb_builder *b, hfb_value *x) { hfb_reshape(b, x, DIMS(-1, 0)); }
-static void negative_dim(hfb_builder *b, hfb_value *x) { hfb_reshape(b, x, DIMS(-2, -3)); }
+static void two_free_dims(hfb_builder *b, hfb_value *x) {
+  hfb_reshape(b, x, DIMS(-1, -1));
+}
+static void free_dim_does_not_divide(hfb_builder *b, hfb_value *x) {
+  hfb_reshape(b, x, DIMS(-1, 4));
+}
+static void free_dim_over_zero(hfb_builder *b, hfb_value *x) {
+  hfb_reshape(b, x, DIMS(-1, 0));
+}
+static void negative_dim(hfb_builder *b, hfb_value *x) {
+  hfb_reshape(b, x, DIMS(-2, -3));
+}
 static void reshape_rank(hfb_builder *b, hfb_value *x) {
   hfb_reshape(b, x, DIMS(1, 1, 1, 1, 1, 1, 1, 1, 6));
 }
-static void expand_new_free_dim(hfb_builder *b, hfb_value *x) { hfb_expand(b, x, DIMS(-1, 2, 3)); }
-static void concat_nothing(hfb_builder *b, hfb_value *x) { hfb_concat(b, 0, NULL, 0); }
+static void expand_new_free_dim(hfb_builder *b, hfb_value *x) {
+  hfb_expand(b, x, DIMS(-1, 2, 3));
+}
+static void concat_nothing(hfb_builder *b, hfb_value *x) {
+  hfb_concat(b, 0, NULL, 0);
+}
 static void deep_shape(hfb_builder *b, hfb_value *x) {
   hfb_full(b, HFB_F32, hfb_shape_of(9, (int64_t[]){1, 1, 1, 1, 1, 1, 1, 1, 1}), 0);
 }

@@ -101,7 +101,9 @@ static void test_every_op_has_cases(void **state) {
 }
 
 /* The last node of a good case, whose attributes and inputs the next tests damage. */
-static const hfb_node *case_node(const hfb_graph *graph) { return graph->nodes[graph->node_count - 1]; }
+static const hfb_node *case_node(const hfb_graph *graph) {
+  return graph->nodes[graph->node_count - 1];
+}
 
 static hfb_status add_again(hfb_graph *graph, const hfb_node *node, int input_count, int attr_count,
                             const hfb_attr *attrs) {

@@ -23,7 +23,7 @@ typedef struct ir_case {
 } ir_case;
 
 static const ir_case ir_cases[] = {
-#define GOOD(op, inputs, attrs, result) {HFB_OP_##op, inputs, attrs, result, NULL},
+#define GOOD(op, inputs, attrs, result)         {HFB_OP_##op, inputs, attrs, result, NULL},
 #define BAD(op, inputs, attrs, result, message) {HFB_OP_##op, inputs, attrs, result, message},
 #include "test_ir_cases.def"
 #undef GOOD

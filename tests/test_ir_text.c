@@ -33,7 +33,8 @@ static void test_every_case_prints_and_parses_back(void **state) {
 static const char tiny[] =
     "graph \"tiny \\\"quoted\\\" \\x01\" {\n"
     "  %0 = input(name=\"ids\") : i64[2,3]\n"
-    "  %1 = parameter(name=\"table\", padding_idx=-1, init=1, init_a=0, init_b=0.02, trainable=1, buffer=0) : f32[9,4]\n"
+    "  %1 = parameter(name=\"table\", padding_idx=-1, init=1, init_a=0, init_b=0.02, trainable=1, buffer=0) : "
+    "f32[9,4]\n"
     "  %2 = embedding(%1, %0; padding_idx=-1, scope=\"m.0\") : f32[2,3,4]\n"
     "  %3 = constant(data=[0.100000001,nan,-inf,-0]) : f32[4]\n"
     "  %4 = add(%2, %3) : f32[2,3,4]\n"
@@ -143,9 +144,11 @@ static const struct {
     {"graph \"g\" {\n" X "%y, %z = neg(%x) : f32[2,3] }", "line 3: neg has 1 results, not 2"},
     {"graph \"g\" {\n" X "%a,%b,%c,%d,%e = neg(%x) : f32[2,3] }", "line 3: more than 4 results"},
     {"graph \"g\" {\n" X "%y = neg(%y) : f32[2,3] }", "line 3: value %y is used before it is defined"},
-    {"graph \"g\" {\n" X "%y = softmix(%x; axis=1) : f32[2,3] }", "there is no op \"softmix\"; did you mean \"softmax\"?"},
+    {"graph \"g\" {\n" X "%y = softmix(%x; axis=1) : f32[2,3] }",
+     "there is no op \"softmix\"; did you mean \"softmax\"?"},
     {"graph \"g\" {\n" X "%y = qqqqqqqq(%x) : f32[2,3] }", "line 3: there is no op \"qqqqqqqq\""},
-    {"graph \"g\" {\n" X "%y = softmax(%x; axs=1) : f32[2,3] }", "there is no attribute \"axs\"; did you mean \"axis\"?"},
+    {"graph \"g\" {\n" X "%y = softmax(%x; axs=1) : f32[2,3] }",
+     "there is no attribute \"axs\"; did you mean \"axis\"?"},
     {"graph \"g\" {\n" X "%y = softmax(%x; axis=1, axis=1) : f32[2,3] }", "line 3: attribute axis is given twice"},
     {"graph \"g\" {\n" X "%y = softmax(%x; axis=one) : f32[2,3] }", "line 3: expected a whole number before 'one)"},
     {"graph \"g\" {\n" X "%y = softmax(%x; axis=9223372036854775808) : f32[2,3] }", "does not fit in 64 bits"},
@@ -260,8 +263,9 @@ static bool run_with_faults(void) {
       char name[16];
       snprintf(name, sizeof(name), "x%d", i);
       hfb_value *x = hfb_input(&b, name, HFB_F32, hfb_shape_of(1, (int64_t[]){4}));
-      hfb_output_add(&b, name, hfb_add(&b, x, hfb_parameter(&b, name, hfb_shape_of(1, (int64_t[]){4}),
-                                                             (hfb_init){.padding_idx = -1})));
+      hfb_output_add(
+          &b, name,
+          hfb_add(&b, x, hfb_parameter(&b, name, hfb_shape_of(1, (int64_t[]){4}), (hfb_init){.padding_idx = -1})));
     }
     if (status == HFB_OK) status = hfb_builder_finish(&b, &built);
     hfb_builder_deinit(&b);

@@ -191,8 +191,8 @@ typedef struct dft_matrices {
   hfb_value *cosine, *sine; /* [n,n], symmetric: cos and sin of 2 pi i j / n */
 } dft_matrices;
 
-/* The angle is reduced in integers, i j mod n, and evaluated in f64: both matrices are correct to the last bit of
- * `dtype`. Rounding (i j + 1/2) / n to f64 never crosses a whole number while i j < 2^50, so truncating it is an exact
+/* The angle is reduced in integers, i j mod n, and evaluated in f64 whatever `dtype` is, so that large i j cost no
+ * digits. Rounding (i j + 1/2) / n to f64 never crosses a whole number while i j < 2^50, so truncating it is an exact
  * integer division. */
 static dft_matrices build_dft(hfb_builder *b, int64_t n, hfb_dtype dtype) {
   hfb_shape shape = hfb_shape_of(2, (int64_t[]){n, n});

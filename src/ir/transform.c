@@ -109,11 +109,6 @@ hfb_status hfb_graph_convert(const hfb_graph *graph, hfb_dtype dtype, hfb_graph 
 /* ---- cost ---- */
 
 /* Saturating, because a graph read from text may be of any size. */
-static int64_t multiply(int64_t a, int64_t b) {
-  int64_t product;
-  return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
-}
-
 static int64_t sum(int64_t a, int64_t b) {
   int64_t total;
   return __builtin_add_overflow(a, b, &total) ? INT64_MAX : total;
@@ -127,8 +122,9 @@ int64_t hfb_node_multiply_adds(const hfb_node *node) {
   if (hfb_op_info_of(node->op)->op_class != HFB_CLASS_CONTRACT) return 0;
   const hfb_shape *x = &node->inputs[0]->shape;
   bool transposed = node->op == HFB_OP_MATMUL && hfb_node_int(node, HFB_ATTR_TRANSPOSE_A);
-  int64_t depth = x->dim[x->rank - (transposed ? 2 : 1)];
-  return multiply(hfb_shape_elements(&node->results[0].shape), depth);
+  /* At most 2^60: the square of this number is no more than the product of the elements of both operands and the
+   * result, each of which hfb_shape_check bounds by 2^40. */
+  return hfb_shape_elements(&node->results[0].shape) * x->dim[x->rank - (transposed ? 2 : 1)];
 }
 
 hfb_cost hfb_graph_cost(const hfb_graph *graph) {
