@@ -110,32 +110,65 @@ HFB_ALWAYS_INLINE void multiply_tile(const int rows, const int vectors, const hf
 #include GEMM_TILES
 #undef HFB_GEMM_TILE
 
-/* `columns` columns of B, each contiguous along k, into out[k][width] through transposed squares of one vector by
- * one vector. */
+/* to[j][i] = from[i][j], one vector by one vector. Not inlined: inside the loops, the compiler would carry every one of
+ * its addresses along. */
+static __attribute__((noinline)) void transpose_square(const gemm_scalar *from, int64_t from_stride, gemm_scalar *to,
+                                                       int64_t to_stride) {
+  gemm_vec square[GEMM_LANES];
+  HFB_UNROLL for (int i = 0; i < GEMM_LANES; i++) {
+    square[i] = gemm_vec_load(from + i * from_stride);
+    __builtin_prefetch(from + i * from_stride + PACK_PREFETCH_ELEMENTS, 0, 2);
+  }
+  gemm_vec_transpose(square);
+  HFB_UNROLL for (int i = 0; i < GEMM_LANES; i++) gemm_vec_store(to + i * to_stride, square[i]);
+}
+
+/* The same for a corner of from: `rows` x `depth` elements exist; the rest of each row of `to` becomes 0. */
+static __attribute__((noinline)) void transpose_corner(const gemm_scalar *from, int64_t from_stride, int64_t rows,
+                                                       int64_t depth, gemm_scalar *to, int64_t to_stride) {
+  gemm_vec square[GEMM_LANES];
+  HFB_UNROLL for (int i = 0; i < GEMM_LANES; i++) {
+    square[i] = i < rows ? load_first(from + i * from_stride, depth) : gemm_vec_zero();
+  }
+  gemm_vec_transpose(square);
+  HFB_UNROLL for (int i = 0; i < GEMM_LANES; i++) {
+    if (i < depth) gemm_vec_store(to + i * to_stride, square[i]);
+  }
+}
+
+/* `columns` columns of B, each contiguous along k, into out[k][width]. */
 static void pack_columns(const gemm_scalar *b, int64_t col_stride, int64_t k, int64_t columns, int64_t width,
                          gemm_scalar *out) {
   for (int64_t k0 = 0; k0 < k; k0 += GEMM_LANES) {
-    const int64_t depth = min_i64(k - k0, GEMM_LANES);
     for (int64_t n0 = 0; n0 < width; n0 += GEMM_LANES) {
-      gemm_vec square[GEMM_LANES];
       const gemm_scalar *from = b + n0 * col_stride + k0;
       gemm_scalar *to = out + k0 * width + n0;
-      if (depth == GEMM_LANES && n0 + GEMM_LANES <= columns) {
-        HFB_UNROLL for (int i = 0; i < GEMM_LANES; i++) {
-          square[i] = gemm_vec_load(from + i * col_stride);
-          __builtin_prefetch(from + i * col_stride + PACK_PREFETCH_ELEMENTS, 0, 2);
-        }
-        gemm_vec_transpose(square);
-        HFB_UNROLL for (int i = 0; i < GEMM_LANES; i++) gemm_vec_store(to + i * width, square[i]);
-        continue;
+      if (k - k0 >= GEMM_LANES && columns - n0 >= GEMM_LANES) {
+        transpose_square(from, col_stride, to, width);
+      } else {
+        transpose_corner(from, col_stride, columns - n0, min_i64(k - k0, GEMM_LANES), to, width);
       }
-      HFB_UNROLL for (int i = 0; i < GEMM_LANES; i++) {
-        square[i] = n0 + i < columns ? load_first(from + i * col_stride, depth) : gemm_vec_zero();
-      }
-      gemm_vec_transpose(square);
-      HFB_UNROLL for (int i = 0; i < GEMM_LANES; i++) {
-        if (i < depth) gemm_vec_store(to + i * width, square[i]);
-      }
+    }
+  }
+}
+
+/* `rows` rows of one panel of the full width, which is a constant here. */
+HFB_ALWAYS_INLINE void copy_panel(const int vectors, const gemm_scalar *b, int64_t row_stride, int64_t rows,
+                                  gemm_scalar *out) {
+  HFB_NO_UNROLL for (int64_t row = 0; row < rows; row++) {
+    HFB_UNROLL for (int j = 0; j < vectors; j++) gemm_vec_store(out + j * GEMM_LANES, gemm_vec_load(b + j * GEMM_LANES));
+    b += row_stride;
+    out += vectors * GEMM_LANES;
+  }
+}
+
+static void copy_part(const gemm_scalar *b, int64_t row_stride, int64_t rows, int64_t columns, int64_t width,
+                      gemm_scalar *out) {
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t j = 0; j < width; j += GEMM_LANES) {
+      const int64_t left = columns - j;
+      gemm_vec v = left > 0 ? load_first(b + row * row_stride + j, left) : gemm_vec_zero();
+      gemm_vec_store(out + row * width + j, v);
     }
   }
 }
@@ -143,15 +176,17 @@ static void pack_columns(const gemm_scalar *b, int64_t col_stride, int64_t k, in
 /* B with contiguous rows: each row is cut into the panels; a few rows at a time, so that both sides stay in cache. */
 static void pack_rows(const gemm_scalar *b, int64_t row_stride, int64_t k, int64_t n, int64_t width, gemm_scalar *out) {
   for (int64_t k0 = 0; k0 < k; k0 += COPY_ROWS) {
-    const int64_t k_end = min_i64(k, k0 + COPY_ROWS);
+    const int64_t rows = min_i64(k - k0, COPY_ROWS);
     for (int64_t n0 = 0; n0 < n; n0 += width) {
-      gemm_scalar *panel = out + n0 * k;
-      for (int64_t row = k0; row < k_end; row++) {
-        for (int64_t j = 0; j < width; j += GEMM_LANES) {
-          const int64_t left = n - n0 - j;
-          gemm_vec v = left > 0 ? load_first(b + row * row_stride + n0 + j, left) : gemm_vec_zero();
-          gemm_vec_store(panel + row * width + j, v);
-        }
+      const gemm_scalar *from = b + k0 * row_stride + n0;
+      gemm_scalar *to = out + n0 * k + k0 * width;
+      const int64_t vectors = n - n0 >= width ? width / GEMM_LANES : 0;
+      switch (vectors) {
+        case 1: copy_panel(1, from, row_stride, rows, to); break;
+        case 2: copy_panel(2, from, row_stride, rows, to); break;
+        case 3: copy_panel(3, from, row_stride, rows, to); break;
+        case 4: copy_panel(4, from, row_stride, rows, to); break;
+        default: copy_part(from, row_stride, rows, n - n0, width, to); break;
       }
     }
   }
