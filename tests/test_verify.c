@@ -111,6 +111,23 @@ static void test_golden_native_f64(void **state) {
   check_all("golden", GOLDEN_CASES, "native", HFB_F64);
 }
 
+enum { VARIANT_CASES = 99 };
+
+static void test_variants_eager_f32(void **state) {
+  (void)state;
+  check_all("golden-variants", VARIANT_CASES, "eager", HFB_F32);
+}
+
+static void test_variants_eager_f64(void **state) {
+  (void)state;
+  check_all("golden-variants", VARIANT_CASES, "eager", HFB_F64);
+}
+
+static void test_variants_native_f32(void **state) {
+  (void)state;
+  check_all("golden-variants", VARIANT_CASES, "native", HFB_F32);
+}
+
 /* ---- Damaged cases ---- */
 
 /* A copy of the tiny BERT that a test may spoil. */
@@ -393,6 +410,9 @@ int main(void) {
       cmocka_unit_test(test_golden_eager_f64),
       cmocka_unit_test(test_golden_native_f32),
       cmocka_unit_test(test_golden_native_f64),
+      cmocka_unit_test(test_variants_eager_f32),
+      cmocka_unit_test(test_variants_eager_f64),
+      cmocka_unit_test(test_variants_native_f32),
       cmocka_unit_test(test_unspoilt_copy_passes),
       cmocka_unit_test(test_missing_files),
       cmocka_unit_test(test_missing_weight),
