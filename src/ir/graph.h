@@ -71,6 +71,7 @@ typedef enum hfb_init_kind {
   HFB_INIT_UNIFORM,         /* [a, b) */
   HFB_INIT_TRUNC_NORMAL,    /* mean a, deviation b, cut at two deviations */
   HFB_INIT_SINUSOID_HALVES, /* Marian, Pegasus: sin half then cos half, angle pos / 10000^(2(j/2)/D) */
+  HFB_INIT_SINUSOID_FAIRSEQ, /* the same with angle pos / 10000^(j/(D/2-1)), D even: Speech2Text2 */
   HFB_INIT_COUNT
 } hfb_init_kind;
 
