@@ -141,8 +141,8 @@ static hfb_graph *make_graph(void) {
       hfb_parameter(&b, "uniform", row, (hfb_init){.kind = HFB_INIT_UNIFORM, .a = -1, .b = 1, .padding_idx = -1});
   hfb_value *cut =
       hfb_parameter(&b, "cut", row, (hfb_init){.kind = HFB_INIT_TRUNC_NORMAL, .b = 0.5, .padding_idx = -1});
-  hfb_value *positions = hfb_parameter(
-      &b, "positions", matrix, (hfb_init){.kind = HFB_INIT_SINUSOID_HALVES, .padding_idx = -1, .frozen = true});
+  hfb_value *positions = hfb_parameter(&b, "positions", matrix,
+                                       (hfb_init){.kind = HFB_INIT_SINUSOID_HALVES, .padding_idx = -1, .frozen = true});
   hfb_value *sum = hfb_add(&b, hfb_add(&b, table, weight), positions);
   sum = hfb_add(&b, hfb_add(&b, sum, ones), hfb_add(&b, uniform, cut));
   hfb_output_add(&b, "sum", sum);
@@ -193,6 +193,33 @@ static void test_initialisers(void **state) {
   assert_true(positions[3 * COLUMNS + 0] == (float)sin(3));
   assert_true(positions[3 * COLUMNS + 5] == (float)sin(3 / pow(10000, 10.0 / COLUMNS)));
   assert_true(positions[3 * COLUMNS + 204 + 7] == (float)cos(3 / pow(10000, 14.0 / COLUMNS)));
+  hfb_parameters_deinit(&p);
+  hfb_device_destroy(device);
+  hfb_graph_destroy(graph);
+}
+
+/* Speech2Text2: the frequencies end at 1/10000, and the padding row is zero. */
+static void test_fairseq_positions(void **state) {
+  (void)state;
+  enum { WIDTH = 10 };
+  hfb_builder b;
+  assert_int_equal(hfb_builder_init(&b, "positions"), HFB_OK);
+  hfb_init init = {.kind = HFB_INIT_SINUSOID_FAIRSEQ, .padding_idx = 1, .frozen = true};
+  hfb_value *table = hfb_parameter(&b, "table", hfb_shape_of(2, (int64_t[]){5, WIDTH}), init);
+  hfb_output_add(&b, "same", hfb_mul_scalar(&b, table, 1));
+  hfb_graph *graph = NULL;
+  assert_int_equal(hfb_builder_finish(&b, &graph), HFB_OK);
+  hfb_device *device = make_device(1);
+  hfb_parameters p;
+  assert_int_equal(hfb_parameters_draw(graph, device, 42, &p), HFB_OK);
+  const float *values = p.tensors[0].data;
+  for (int row = 0; row < 5; row++) {
+    for (int j = 0; j < WIDTH / 2; j++) {
+      double angle = row * exp(-log(10000) * j / 4), seen = row == 1 ? 0 : 1;
+      assert_true(fabs(values[row * WIDTH + j] - seen * sin(angle)) < 1e-7);
+      assert_true(fabs(values[row * WIDTH + 5 + j] - seen * cos(angle)) < 1e-7);
+    }
+  }
   hfb_parameters_deinit(&p);
   hfb_device_destroy(device);
   hfb_graph_destroy(graph);
@@ -283,7 +310,9 @@ static void check_load(const hfb_graph *graph, hfb_storage storage, int threads)
       float value = (float)((k * 7 + i) % 256) / 8 - 16;
       double wide = value;
       uint16_t half = storage == HFB_STORAGE_F16 ? hfb_f32_to_f16(value) : hfb_f32_to_bf16(value);
-      const void *from = storage == HFB_STORAGE_F64 ? (void *)&wide : storage == HFB_STORAGE_F32 ? (void *)&value : &half;
+      const void *from = storage == HFB_STORAGE_F64   ? (void *)&wide
+                         : storage == HFB_STORAGE_F32 ? (void *)&value
+                                                      : &half;
       memcpy(data + 1 + (size_t)k * item, from, item); /* at an odd address */
     }
     stored[i] = (hfb_stored_tensor){.name = "w", .storage = storage, .shape = graph->parameters[i]->shape};
@@ -384,6 +413,7 @@ static int run_all(void) {
       cmocka_unit_test(test_truncated_normals),
       cmocka_unit_test(test_uniforms),
       cmocka_unit_test(test_initialisers),
+      cmocka_unit_test(test_fairseq_positions),
       cmocka_unit_test(test_draws_depend_on_seed_and_name_only),
       cmocka_unit_test(test_float64_form_has_the_same_values),
       cmocka_unit_test(test_memory_limit_is_reported),

@@ -31,28 +31,28 @@ typedef struct fill_job {
 
 /* ---- Drawing ---- */
 
-/* Marian, Pegasus: row `position`; the first half of a row (the larger one when odd) holds sines, the rest cosines. */
-static float sinusoid_at(const hfb_shape *shape, int64_t index) {
+/* Row `position` of a table: the first half (the larger one when odd) holds sines, the rest cosines. */
+static float sinusoid_at(const fill_item *item, int64_t index) {
+  const hfb_shape *shape = &item->tensor->shape;
   int64_t width = shape->dim[shape->rank - 1];
   int64_t position = index / width, column = index % width, sines = (width + 1) / 2;
   int64_t frequency = column < sines ? column : column - sines;
-  double angle = (double)position / pow(10000, 2.0 * (double)frequency / (double)width);
+  double exponent = item->kind == HFB_INIT_SINUSOID_FAIRSEQ ? (double)frequency / (double)(width / 2 - 1)
+                                                            : 2.0 * (double)frequency / (double)width;
+  double angle = (double)position / pow(10000, exponent);
   return (float)(column < sines ? sin(angle) : cos(angle));
 }
 
 static void draw_piece(const fill_item *item, int64_t first, int count, float *out) {
   switch (item->kind) {
-    case HFB_INIT_NORMAL:
-      hfb_draw_normal(item->stream, (uint64_t)first, (size_t)count, item->a, item->b, out);
-      break;
+    case HFB_INIT_NORMAL: hfb_draw_normal(item->stream, (uint64_t)first, (size_t)count, item->a, item->b, out); break;
     case HFB_INIT_TRUNC_NORMAL:
       hfb_draw_truncated(item->stream, (uint64_t)first, (size_t)count, item->a, item->b, out);
       break;
-    case HFB_INIT_UNIFORM:
-      hfb_draw_uniform(item->stream, (uint64_t)first, (size_t)count, item->a, item->b, out);
-      break;
+    case HFB_INIT_UNIFORM: hfb_draw_uniform(item->stream, (uint64_t)first, (size_t)count, item->a, item->b, out); break;
     case HFB_INIT_SINUSOID_HALVES:
-      for (int i = 0; i < count; i++) out[i] = sinusoid_at(&item->tensor->shape, first + i);
+    case HFB_INIT_SINUSOID_FAIRSEQ:
+      for (int i = 0; i < count; i++) out[i] = sinusoid_at(item, first + i);
       break;
     default:
       for (int i = 0; i < count; i++) out[i] = (float)item->a;
@@ -102,8 +102,10 @@ static int find_item(const fill_job *job, int64_t chunk) {
   int low = 0, high = job->count - 1; /* items[low].first_chunk <= chunk */
   while (low < high) {
     int middle = low + (high - low + 1) / 2;
-    if (job->items[middle].first_chunk <= chunk) low = middle;
-    else high = middle - 1;
+    if (job->items[middle].first_chunk <= chunk)
+      low = middle;
+    else
+      high = middle - 1;
   }
   return low;
 }

@@ -78,6 +78,10 @@ hfb_value *hfb_nn_keep_bias(hfb_nn *nn, hfb_value *keep);
 hfb_value *hfb_nn_positions(hfb_nn *nn, int64_t length, int64_t first); /* first, first+1, ..: i64 [1,length] */
 /* RobertaEmbeddings: count the ids that are not padding, from padding_idx + 1; padding stays at padding_idx. [B,S] */
 hfb_value *hfb_nn_padding_aware_positions(hfb_nn *nn, hfb_value *ids, int64_t padding_idx);
+/* positions i64 [..] times the frequencies exp(-log_step i), i < count: f64 [..,count] (positions.c). */
+hfb_value *hfb_nn_angles(hfb_nn *nn, hfb_value *positions, int64_t count, double log_step);
+/* The sines of these angles, then their cosines: f32 [..,2*count]. */
+hfb_value *hfb_nn_sinusoids(hfb_nn *nn, hfb_value *positions, int64_t count, double log_step);
 /* shift_tokens_right: start in front, last id dropped, -100 replaced by pad. [B,S] */
 hfb_value *hfb_nn_shift_right(hfb_nn *nn, hfb_value *ids, int64_t start_id, int64_t pad_id);
 
