@@ -77,7 +77,8 @@ static void test_distance_of_shapes(void **state) {
   d = distance(a, a);
   assert_true(d.count == 0 && d.scaled == 0 && d.rmse == 0 && d.worst_index == -1);
   float one = 1, two = 2;
-  assert_near(distance(hfb_tensor_borrow(HFB_F32, &scalar, &one), hfb_tensor_borrow(HFB_F32, &scalar, &two)).max_abs, 1);
+  assert_near(distance(hfb_tensor_borrow(HFB_F32, &scalar, &one), hfb_tensor_borrow(HFB_F32, &scalar, &two)).max_abs,
+              1);
 }
 
 /* A transposed view against its row-major copy, at a size that takes several blocks and tasks. */
@@ -258,16 +259,11 @@ static void test_rules_have_texts(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_distance),
-      cmocka_unit_test(test_distance_of_values_that_are_not_finite),
-      cmocka_unit_test(test_distance_of_shapes),
-      cmocka_unit_test(test_distance_of_views),
-      cmocka_unit_test(test_bits_equal),
-      cmocka_unit_test(test_same_within_tolerance),
-      cmocka_unit_test(test_same_bit_for_bit),
-      cmocka_unit_test(test_same_nan),
-      cmocka_unit_test(test_same_by_float64),
-      cmocka_unit_test(test_same_by_cosine),
+      cmocka_unit_test(test_distance),           cmocka_unit_test(test_distance_of_values_that_are_not_finite),
+      cmocka_unit_test(test_distance_of_shapes), cmocka_unit_test(test_distance_of_views),
+      cmocka_unit_test(test_bits_equal),         cmocka_unit_test(test_same_within_tolerance),
+      cmocka_unit_test(test_same_bit_for_bit),   cmocka_unit_test(test_same_nan),
+      cmocka_unit_test(test_same_by_float64),    cmocka_unit_test(test_same_by_cosine),
       cmocka_unit_test(test_rules_have_texts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

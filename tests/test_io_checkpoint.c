@@ -87,7 +87,8 @@ static void assert_refused(const char *path, hfb_status status, int text_count, 
   hfb_checkpoint *checkpoint = NULL;
   hfb_checkpoint_binding binding;
   hfb_status got = bind(&m, path, &checkpoint, &binding);
-  if (got != status) fail_msg("%s instead of %s: %s", hfb_status_name(got), hfb_status_name(status), hfb_error_message());
+  if (got != status)
+    fail_msg("%s instead of %s: %s", hfb_status_name(got), hfb_status_name(status), hfb_error_message());
   assert_null(binding.sources);
   assert_null(strchr(hfb_error_message(), '\n'));
   for (int i = 0; i < text_count; i++) {
@@ -97,7 +98,10 @@ static void assert_refused(const char *path, hfb_status status, int text_count, 
   free_model(&m);
 }
 
-#define TEXTS(...) (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]){__VA_ARGS__}
+#define TEXTS(...)                                                                  \
+  (int)(sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *)), (const char *[]) { \
+    __VA_ARGS__                                                                     \
+  }
 
 static void test_plain_file_and_folder(void **state) {
   (void)state;
@@ -155,8 +159,10 @@ static void test_tied_names_and_extra_tensors(void **state) {
   list.tensors[list.count++] = second;
   other.name = "something.else.weight";
   list.tensors[list.count++] = other;
-  list.tensors[list.count++] = (hfb_stored_tensor){
-      .name = "bert.embeddings.position_ids", .storage = HFB_STORAGE_F32, .data = (const unsigned char *)&zero, .bytes = 4};
+  list.tensors[list.count++] = (hfb_stored_tensor){.name = "bert.embeddings.position_ids",
+                                                   .storage = HFB_STORAGE_F32,
+                                                   .data = (const unsigned char *)&zero,
+                                                   .bytes = 4};
   tensor_list_write(&list, scratch_path(&s, "model.safetensors"));
   assert_binds(s.folder, 1, 1, 1);
   scratch_destroy(&s);
@@ -172,7 +178,8 @@ static void test_missing_weights_are_named(void **state) {
   assert_refused(s.folder, HFB_MISMATCH,
                  TEXTS(s.folder, "BertForMaskedLM", "2 missing", "'bert.encoder.layer.1.output.dense.bias'",
                        "'cls.predictions.bias'"));
-  const hfb_stored_tensor none = {.name = "x", .storage = HFB_STORAGE_F32, .data = (const unsigned char *)"abcd", .bytes = 4};
+  const hfb_stored_tensor none = {
+      .name = "x", .storage = HFB_STORAGE_F32, .data = (const unsigned char *)"abcd", .bytes = 4};
   assert_int_equal(hfb_safetensors_write(scratch_path(&s, "model.safetensors"), &none, 1), HFB_OK);
   assert_refused(s.folder, HFB_MISMATCH, TEXTS(" missing: 'bert.embeddings.word_embeddings.weight'", " more"));
   scratch_destroy(&s);
@@ -187,9 +194,10 @@ static void test_wrong_shapes_are_named(void **state) {
   hfb_stored_tensor *bias = tensor_list_find(&list, "cls.predictions.transform.dense.bias");
   bias->shape = hfb_shape_of(2, (int64_t[]){1, 32});
   tensor_list_write(&list, scratch_path(&s, "model.safetensors"));
-  assert_refused(s.folder, HFB_MISMATCH,
-                 TEXTS("2 of another shape", "'bert.embeddings.position_embeddings.weight' is [16,64] instead of [32,32]",
-                       "[1,32] instead of [32]"));
+  assert_refused(
+      s.folder, HFB_MISMATCH,
+      TEXTS("2 of another shape", "'bert.embeddings.position_embeddings.weight' is [16,64] instead of [32,32]",
+            "[1,32] instead of [32]"));
   scratch_destroy(&s);
 }
 

@@ -37,9 +37,9 @@ static hfb_status parse_image(image file, hfb_safetensors **out_file) {
   return hfb_safetensors_parse("test.safetensors", file.bytes, file.size, out_file);
 }
 
-#define TWO_TENSORS                                                                  \
-  "{\"__metadata__\":{\"format\":\"pt\"},"                                           \
-  "\"b\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[24,40]},"                \
+#define TWO_TENSORS                                                   \
+  "{\"__metadata__\":{\"format\":\"pt\"},"                            \
+  "\"b\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[24,40]}," \
   "\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}  "
 
 static void test_good_file(void **state) {
@@ -97,9 +97,8 @@ typedef struct bad_file {
   const char *message; /* must be part of it */
 } bad_file;
 
-#define ENTRY(text) "{\"w\":" text "}"
-#define TENSOR(dtype, shape, offsets) \
-  ENTRY("{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}")
+#define ENTRY(text)                   "{\"w\":" text "}"
+#define TENSOR(dtype, shape, offsets) ENTRY("{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}")
 
 static const bad_file bad_files[] = {
     /* offsets */
@@ -329,7 +328,8 @@ static void test_missing_and_empty_files(void **state) {
   remove_scratch(&s);
 }
 
-static hfb_stored_tensor stored(const char *name, hfb_storage storage, int rank, const int64_t *dims, const void *data) {
+static hfb_stored_tensor stored(const char *name, hfb_storage storage, int rank, const int64_t *dims,
+                                const void *data) {
   hfb_stored_tensor tensor = {.name = name, .storage = storage, .shape = hfb_shape_of(rank, dims), .data = data};
   tensor.bytes = (size_t)hfb_shape_elements(&tensor.shape) * hfb_storage_bytes(storage);
   return tensor;
@@ -427,8 +427,10 @@ static void test_convert_floats(void **state) {
     assert_int_equal(hfb_safetensors_convert(&tensor, 0, COUNT, HFB_F16, as_f16), HFB_OK);
     assert_int_equal(hfb_safetensors_convert(&tensor, 0, COUNT, HFB_BF16, as_bf16), HFB_OK);
     for (int i = 0; i < COUNT; i++) {
-      double exact = s == 0 ? doubles[i] : s == 1 ? floats[i] : s == 2 ? hfb_f16_to_f32(halves[i])
-                                                                       : hfb_bf16_to_f32(brains[i]);
+      double exact = s == 0   ? doubles[i]
+                     : s == 1 ? floats[i]
+                     : s == 2 ? hfb_f16_to_f32(halves[i])
+                              : hfb_bf16_to_f32(brains[i]);
       float single = (float)exact;
       assert_memory_equal(&as_f64[i], &exact, sizeof(exact));
       assert_memory_equal(&as_f32[i], &single, sizeof(single));

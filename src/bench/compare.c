@@ -26,8 +26,12 @@ static const rule_info rules[HFB_SAME_RULE_COUNT] = {
 #undef HFB_SAME
 };
 
-const char *hfb_same_rule_name(hfb_same_rule rule) { return rules[rule].name; }
-const char *hfb_same_rule_meaning(hfb_same_rule rule) { return rules[rule].meaning; }
+const char *hfb_same_rule_name(hfb_same_rule rule) {
+  return rules[rule].name;
+}
+const char *hfb_same_rule_meaning(hfb_same_rule rule) {
+  return rules[rule].meaning;
+}
 
 /* ---- Reading ---- */
 
@@ -102,9 +106,12 @@ static void add_element(const pair_pass *pass, pair_sums *sums, int64_t index, d
   if (size_b > sums->max_b && isfinite(b)) sums->max_b = size_b;
   bool identical = a == b && (!pass->are_i64 || load_i64(pass->a, index) == load_i64(pass->b, index));
   double difference = fabs(a - b);
-  if (identical || (nan_a && nan_b)) difference = 0;
-  else if (!isfinite(difference)) difference = INFINITY;
-  else if (difference == 0) difference = 1; /* two integers that round to the same double */
+  if (identical || (nan_a && nan_b))
+    difference = 0;
+  else if (!isfinite(difference))
+    difference = INFINITY;
+  else if (difference == 0)
+    difference = 1; /* two integers that round to the same double */
   if (difference > sums->max_abs || sums->worst_index < 0) {
     sums->max_abs = difference;
     sums->worst_index = index;

@@ -44,13 +44,13 @@ typedef enum hfb_same_rule {
 
 typedef struct hfb_same_result {
   bool same;
-  hfb_same_rule rule;      /* the rule that decided */
-  int64_t outside_count;   /* entries with |ref - got| > tolerance + tolerance*|got| */
-  double max_abs;          /* largest |ref - got|, as hfb_distance */
-  double error_reference;  /* RMSE of ref to float64; 0 without float64 */
-  double error_got;        /* RMSE of got to float64; 0 without float64 */
-  double multiplier;       /* factor allowed by the RMSE rule */
-  double cosine;           /* similarity; only with options.cosine */
+  hfb_same_rule rule;     /* the rule that decided */
+  int64_t outside_count;  /* entries with |ref - got| > tolerance + tolerance*|got| */
+  double max_abs;         /* largest |ref - got|, as hfb_distance */
+  double error_reference; /* RMSE of ref to float64; 0 without float64 */
+  double error_got;       /* RMSE of got to float64; 0 without float64 */
+  double multiplier;      /* factor allowed by the RMSE rule */
+  double cosine;          /* similarity; only with options.cosine */
 } hfb_same_result;
 
 /* `reference64` may be NULL, and is used only when it is F64 and `got` is a float. Never fails: shapes or dtypes that

@@ -47,7 +47,9 @@ INLINE uint64_t bits_of_f64(double value) {
 }
 
 /* A word as a double, without the conversion of unsigned integers that vector units lack. */
-INLINE double f64_of_u32(uint32_t word) { return (double)(int32_t)(word ^ 0x80000000u) + 0x1p31; }
+INLINE double f64_of_u32(uint32_t word) {
+  return (double)(int32_t)(word ^ 0x80000000u) + 0x1p31;
+}
 
 /* Logarithm of x = m * 2^e with sqrt(1/2) <= m < sqrt(2): 2 atanh(s), s = (m-1)/(m+1), |s| < 0.172, by its series. The
  * first term left out is below 1e-14 of the result. No cancellation near x = 1, where e = 0. */
@@ -146,12 +148,16 @@ static draw_fn select_draw(void) {
   return isa >= HFB_ISA_AVX2 ? draw_groups_avx2 : draw_groups_generic;
 }
 #else
-static draw_fn select_draw(void) { return draw_groups_generic; }
+static draw_fn select_draw(void) {
+  return draw_groups_generic;
+}
 #endif
 
 /* ---- Any range ---- */
 
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static size_t smaller(size_t a, size_t b) {
+  return a < b ? a : b;
+}
 
 void hfb_draw_normal(hfb_philox stream, uint64_t first, size_t count, double mean, double deviation, float *out) {
   draw_fn draw = select_draw();

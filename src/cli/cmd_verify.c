@@ -22,7 +22,9 @@ typedef struct case_job {
 } case_job;
 
 /* JSON has no infinity. */
-static json_t *json_number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+static json_t *json_number(double value) {
+  return isfinite(value) ? json_real(value) : json_null();
+}
 
 static json_t *tensor_json(const hfb_verify_tensor *tensor) {
   const hfb_distance *d = &tensor->distance;
@@ -95,8 +97,10 @@ static json_t *measure_case(case_job *job) {
   if (status == HFB_OK && report) return report;
   hfb_strbuf reason;
   hfb_strbuf_init(&reason);
-  if (status != HFB_OK) hfb_strbuf_append(&reason, hfb_error_message());
-  else describe_end(&end, &reason);
+  if (status != HFB_OK)
+    hfb_strbuf_append(&reason, hfb_error_message());
+  else
+    describe_end(&end, &reason);
   report = report_json(job, hfb_verdict_name(HFB_VERDICT_FAIL), hfb_strbuf_text(&reason));
   hfb_strbuf_deinit(&reason);
   return report;
@@ -165,8 +169,8 @@ static hfb_status case_name(const char *dir, char **out_name) {
   size_t begin = end;
   while (begin > 0 && dir[begin - 1] != '/') begin--;
   HFB_TRY(hfb_mem_strdup(dir, out_name));
-  bool says_nothing = begin == end || strncmp(dir + begin, ".", end - begin) == 0 ||
-                      strncmp(dir + begin, "..", end - begin) == 0;
+  bool says_nothing =
+      begin == end || strncmp(dir + begin, ".", end - begin) == 0 || strncmp(dir + begin, "..", end - begin) == 0;
   if (says_nothing) return HFB_OK;
   memmove(*out_name, dir + begin, end - begin);
   (*out_name)[end - begin] = '\0';

@@ -58,7 +58,7 @@ static hfb_status offer_tensor(binder *b, const hfb_stored_tensor *tensor) {
     note_unknown(b, tensor);
     return HFB_OK;
   }
-  match found = use == HFB_NAME_ALIAS            ? MATCH_ALIAS
+  match found = use == HFB_NAME_ALIAS             ? MATCH_ALIAS
                 : strcmp(tensor->name, name) == 0 ? MATCH_EXACT
                                                   : MATCH_OTHER_SPELLING;
   const hfb_stored_tensor **source = &b->binding->sources[index];

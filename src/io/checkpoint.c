@@ -132,7 +132,8 @@ static hfb_status resolve_path(hfb_checkpoint *checkpoint, const char *path) {
   }
   return HFB_FAIL(HFB_NOT_FOUND,
                   "no weights: '%s' has neither model.safetensors nor model.safetensors.index.json; checkpoints in "
-                  "other formats must be saved again as safetensors", path);
+                  "other formats must be saved again as safetensors",
+                  path);
 }
 
 hfb_status hfb_checkpoint_open(const char *path, hfb_checkpoint **out_checkpoint) {
@@ -159,8 +160,12 @@ void hfb_checkpoint_destroy(hfb_checkpoint *checkpoint) {
   hfb_mem_free(checkpoint);
 }
 
-const char *hfb_checkpoint_path(const hfb_checkpoint *checkpoint) { return checkpoint->path; }
-int hfb_checkpoint_count(const hfb_checkpoint *checkpoint) { return checkpoint->count; }
+const char *hfb_checkpoint_path(const hfb_checkpoint *checkpoint) {
+  return checkpoint->path;
+}
+int hfb_checkpoint_count(const hfb_checkpoint *checkpoint) {
+  return checkpoint->count;
+}
 
 const hfb_stored_tensor *hfb_checkpoint_at(const hfb_checkpoint *checkpoint, int index) {
   return checkpoint->tensors[index];

@@ -24,10 +24,10 @@ typedef struct hfb_checkpoint_binding {
    * table, whose values are those of its initialiser. */
   const hfb_stored_tensor **sources;
   int count;
-  int alias_count;    /* parameters that were found under another name of a tied weight */
-  int computed_count; /* sources that are NULL */
-  int ignored_count;  /* tensors that the class is known not to use */
-  int unknown_count;  /* tensors that the class has no use for */
+  int alias_count;           /* parameters that were found under another name of a tied weight */
+  int computed_count;        /* sources that are NULL */
+  int ignored_count;         /* tensors that the class is known not to use */
+  int unknown_count;         /* tensors that the class has no use for */
   const char *first_unknown; /* the first of those, borrowed; NULL when there is none */
 } hfb_checkpoint_binding;
 

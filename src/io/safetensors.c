@@ -36,9 +36,15 @@ static const storage_info storages[HFB_STORAGE_COUNT] = {
 #undef HFB_STORAGE
 };
 
-const char *hfb_storage_name(hfb_storage storage) { return storages[storage].name; }
-size_t hfb_storage_bytes(hfb_storage storage) { return storages[storage].bytes; }
-hfb_dtype hfb_storage_dtype(hfb_storage storage) { return storages[storage].dtype; }
+const char *hfb_storage_name(hfb_storage storage) {
+  return storages[storage].name;
+}
+size_t hfb_storage_bytes(hfb_storage storage) {
+  return storages[storage].bytes;
+}
+hfb_dtype hfb_storage_dtype(hfb_storage storage) {
+  return storages[storage].dtype;
+}
 
 hfb_storage hfb_storage_of(hfb_dtype dtype) {
   int storage = 0;
@@ -188,8 +194,8 @@ static hfb_status check_coverage(const hfb_safetensors *file) {
   }
   size_t rest = file->data_bytes - (size_t)(end - file->data);
   if (rest == 0) return HFB_OK;
-  return HFB_FAIL(HFB_CORRUPT, "'%s': %zu bytes behind %.96s belong to no tensor; write the file anew", file->path, rest,
-                  previous);
+  return HFB_FAIL(HFB_CORRUPT, "'%s': %zu bytes behind %.96s belong to no tensor; write the file anew", file->path,
+                  rest, previous);
 }
 
 static uint64_t load_u64(const unsigned char *bytes) {
@@ -210,8 +216,11 @@ static hfb_status find_header(const char *path, const unsigned char *data, size_
                     path, header_bytes, HFB_SAFETENSORS_HEADER_MAX_BYTES);
   }
   if (header_bytes > bytes - LENGTH_BYTES) {
-    return HFB_FAIL(HFB_CORRUPT, "'%s': the header should have %" PRIu64 " bytes but the file ends after %zu: it is "
-                    "truncated, fetch it again", path, header_bytes, bytes - LENGTH_BYTES);
+    return HFB_FAIL(HFB_CORRUPT,
+                    "'%s': the header should have %" PRIu64
+                    " bytes but the file ends after %zu: it is "
+                    "truncated, fetch it again",
+                    path, header_bytes, bytes - LENGTH_BYTES);
   }
   if (header_bytes == 0 || data[LENGTH_BYTES] != '{') {
     return HFB_FAIL(HFB_CORRUPT, "'%s': the header does not start with '{': is this safetensors?", path);
@@ -274,9 +283,15 @@ void hfb_safetensors_destroy(hfb_safetensors *file) {
   hfb_mem_free(file);
 }
 
-const char *hfb_safetensors_path(const hfb_safetensors *file) { return file->path; }
-int hfb_safetensors_count(const hfb_safetensors *file) { return file->count; }
-const hfb_stored_tensor *hfb_safetensors_at(const hfb_safetensors *file, int index) { return &file->tensors[index]; }
+const char *hfb_safetensors_path(const hfb_safetensors *file) {
+  return file->path;
+}
+int hfb_safetensors_count(const hfb_safetensors *file) {
+  return file->count;
+}
+const hfb_stored_tensor *hfb_safetensors_at(const hfb_safetensors *file, int index) {
+  return &file->tensors[index];
+}
 
 const hfb_stored_tensor *hfb_safetensors_find(const hfb_safetensors *file, const char *name) {
   const hfb_stored_tensor key = {.name = name}, *key_pointer = &key;

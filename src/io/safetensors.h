@@ -54,8 +54,8 @@ const hfb_stored_tensor *hfb_safetensors_find(const hfb_safetensors *file, const
 hfb_status hfb_safetensors_convert(const hfb_stored_tensor *tensor, int64_t first, int64_t count, hfb_dtype dtype,
                                    void *out) HFB_MUST_USE;
 
-/* Writes a file whole or not at all. Names must be unique. Tensors are laid out by falling element size, so that each is
- * aligned, otherwise in the order given. */
+/* Writes a file whole or not at all. Names must be unique. Tensors are laid out by falling element size, so that each
+ * is aligned, otherwise in the order given. */
 hfb_status hfb_safetensors_write(const char *path, const hfb_stored_tensor *tensors, int count) HFB_MUST_USE;
 
 #endif

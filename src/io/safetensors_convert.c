@@ -28,9 +28,7 @@ static uint16_t load_u16(const unsigned char *bytes) {
 
 static void load_floats(hfb_storage storage, const unsigned char *bytes, int count, double *out) {
   switch (storage) {
-    case HFB_STORAGE_F64:
-      memcpy(out, bytes, (size_t)count * sizeof(double));
-      break;
+    case HFB_STORAGE_F64: memcpy(out, bytes, (size_t)count * sizeof(double)); break;
     case HFB_STORAGE_F32:
       for (int i = 0; i < count; i++) out[i] = load_f32(bytes + 4 * i);
       break;
@@ -45,9 +43,7 @@ static void load_floats(hfb_storage storage, const unsigned char *bytes, int cou
 
 static void store_floats(hfb_dtype dtype, const double *values, int count, void *out) {
   switch (dtype) {
-    case HFB_F64:
-      memcpy(out, values, (size_t)count * sizeof(double));
-      break;
+    case HFB_F64: memcpy(out, values, (size_t)count * sizeof(double)); break;
     case HFB_F32:
       for (int i = 0; i < count; i++) ((float *)out)[i] = (float)values[i];
       break;
@@ -62,9 +58,7 @@ static void store_floats(hfb_dtype dtype, const double *values, int count, void 
 
 static void load_ints(hfb_storage storage, const unsigned char *bytes, int count, int64_t *out) {
   switch (storage) {
-    case HFB_STORAGE_I64:
-      memcpy(out, bytes, (size_t)count * sizeof(int64_t));
-      break;
+    case HFB_STORAGE_I64: memcpy(out, bytes, (size_t)count * sizeof(int64_t)); break;
     case HFB_STORAGE_I32:
       for (int i = 0; i < count; i++) out[i] = load_i32(bytes + 4 * i);
       break;

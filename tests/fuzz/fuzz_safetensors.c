@@ -1,5 +1,5 @@
-/* Any bytes as a safetensors file: refused with one line, or tensors that lie inside it, cover it, are found by name and
- * can be converted. */
+/* Any bytes as a safetensors file: refused with one line, or tensors that lie inside it, cover it, are found by name
+ * and can be converted. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -68,7 +68,8 @@ static inline tensor_list tensor_list_read(const char *folder, const char *name)
   tensor_list list = {0};
   snprintf(path, sizeof(path), "%s/%s", folder, name);
   if (hfb_safetensors_open(path, &list.file) != HFB_OK || hfb_safetensors_count(list.file) > 250) abort();
-  for (int i = 0; i < hfb_safetensors_count(list.file); i++) list.tensors[list.count++] = *hfb_safetensors_at(list.file, i);
+  for (int i = 0; i < hfb_safetensors_count(list.file); i++)
+    list.tensors[list.count++] = *hfb_safetensors_at(list.file, i);
   return list;
 }
 
