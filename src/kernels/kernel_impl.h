@@ -16,6 +16,7 @@ bool hfb_accepts_neighbouring_axes(const hfb_kernel_call *call); /* row-major in
 bool hfb_accepts_f32_values(const hfb_kernel_call *call);        /* inputs[1] is f32 */
 bool hfb_accepts_matmul(const hfb_kernel_call *call);            /* no empty operand, a unit stride in each matrix */
 bool hfb_accepts_linear(const hfb_kernel_call *call);
+bool hfb_accepts_matrices(const hfb_kernel_call *call);          /* not empty, the last dimension with unit stride */
 
 /* The tensor with the dimensions of `axes` taken out (each seen at index 0). */
 hfb_tensor hfb_tensor_without(const hfb_tensor *tensor, int axis_count, const int64_t *axes);

@@ -1,4 +1,4 @@
-/* Elementwise float kernels with two inputs, and where. Included by <isa>/binary.c after its vec.h and vec_bytes.h,
+/* Elementwise float kernels with two inputs, and where. Included by <isa>/binary.c after its vec.h and vec_lanes.h,
  * with HFB_K(name) adding the suffix of the instruction set. */
 #include "kernels/kernel_impl.h"
 

@@ -1,5 +1,5 @@
 #if defined(__x86_64__)
-#include "kernels/cpu/avx2/vec_bytes.h"
+#include "kernels/cpu/avx2/vec_lanes.h"
 
 #define HFB_K(name) name##__avx2
 #include "kernels/cpu/binary_tmpl.c"

@@ -1,5 +1,5 @@
 #if defined(__x86_64__)
-#include "kernels/cpu/avx512/vec_bytes.h"
+#include "kernels/cpu/avx512/vec_lanes.h"
 
 #define HFB_K(name) name##__avx512
 #include "kernels/cpu/binary_tmpl.c"

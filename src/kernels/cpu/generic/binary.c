@@ -1,4 +1,4 @@
-#include "kernels/cpu/generic/vec_bytes.h"
+#include "kernels/cpu/generic/vec_lanes.h"
 
 #define HFB_K(name) name##__generic
 #include "kernels/cpu/binary_tmpl.c"
