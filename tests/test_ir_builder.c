@@ -88,6 +88,7 @@ static void test_reductions_contractions_movement(void **state) {
   hfb_linear_op(&b, x, w, hfb_full(&b, HFB_F32, SHAPE(5), 0), true);
   hfb_reshape(&b, x, DIMS(4, -1));
   hfb_reshape(&b, x, DIMS(-1));
+  hfb_reshape(&b, x, DIMS(1, 1, 1, 1, 1, 1, 1, -1));
   hfb_transpose(&b, x, (int[]){-1, 0, 1});
   hfb_slice(&b, x, -1, 1, 3);
   hfb_expand(&b, hfb_reshape(&b, w, DIMS(5, 1, 4)), DIMS(7, -1, 6, -1));
@@ -108,12 +109,13 @@ static void test_reductions_contractions_movement(void **state) {
                    "  %9 = linear(%0, %1, %8; transpose_b=1) : f32[2,3,5]\n"
                    "  %10 = reshape(%0) : f32[4,6]\n"
                    "  %11 = reshape(%0) : f32[24]\n"
-                   "  %12 = transpose(%0; perm=[2,0,1]) : f32[4,2,3]\n"
-                   "  %13 = slice(%0; starts=[0,0,1], limits=[2,3,3], steps=[1,1,1]) : f32[2,3,2]\n"
-                   "  %14 = reshape(%1) : f32[5,1,4]\n"
-                   "  %15 = expand(%14) : f32[7,5,6,4]\n"
-                   "  %16 = concat(%0, %0, %0; axis=1) : f32[2,9,4]\n"
-                   "  %17 = pad(%0; value=0.25, starts=[1,0,0], limits=[2,0,0]) : f32[5,3,4]\n"
+                   "  %12 = reshape(%0) : f32[1,1,1,1,1,1,1,24]\n"
+                   "  %13 = transpose(%0; perm=[2,0,1]) : f32[4,2,3]\n"
+                   "  %14 = slice(%0; starts=[0,0,1], limits=[2,3,3], steps=[1,1,1]) : f32[2,3,2]\n"
+                   "  %15 = reshape(%1) : f32[5,1,4]\n"
+                   "  %16 = expand(%15) : f32[7,5,6,4]\n"
+                   "  %17 = concat(%0, %0, %0; axis=1) : f32[2,9,4]\n"
+                   "  %18 = pad(%0; value=0.25, starts=[1,0,0], limits=[2,0,0]) : f32[5,3,4]\n"
                    "}\n");
   hfb_graph_destroy(graph);
 }

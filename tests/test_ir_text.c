@@ -31,7 +31,7 @@ static void test_every_case_prints_and_parses_back(void **state) {
 }
 
 static const char tiny[] =
-    "graph \"tiny \\\"quoted\\\" \\x01\" {\n"
+    "graph \"tiny \\\"quoted\\\" \\x01\\x0a\\x1f\\x7f\" {\n"
     "  %0 = input(name=\"ids\") : i64[2,3]\n"
     "  %1 = parameter(name=\"table\", padding_idx=-1, init=1, init_a=0, init_b=0.02, trainable=1, buffer=0) : "
     "f32[9,4]\n"
@@ -51,7 +51,7 @@ static void test_canonical_text_is_a_fixed_point(void **state) {
   (void)state;
   hfb_graph *graph = ir_parse(tiny);
   ir_assert_prints(graph, tiny);
-  assert_string_equal(graph->name, "tiny \"quoted\" \x01");
+  assert_string_equal(graph->name, "tiny \"quoted\" \x01\n\x1f\x7f");
   assert_int_equal(graph->input_count, 1);
   assert_int_equal(graph->parameter_count, 1);
   assert_string_equal(graph->outputs[1].name, "last \\");
