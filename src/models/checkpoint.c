@@ -96,5 +96,9 @@ hfb_status hfb_model_checkpoint_name(const char *class_name, const hfb_config *c
   if (resolve(row, graph, modern, out_use, out_name)) return HFB_OK;
   snprintf(prefixed, sizeof prefixed, "%s.%s", family->prefix, modern);
   if (resolve(row, graph, prefixed, out_use, out_name)) return HFB_OK;
+  size_t prefix = strlen(family->prefix);
+  if (prefix > 0 && strncmp(modern, family->prefix, prefix) == 0 && modern[prefix] == '.') {
+    if (resolve(row, graph, modern + prefix + 1, out_use, out_name)) return HFB_OK;
+  }
   return HFB_FAIL(HFB_NOT_FOUND, "%s has no parameter '%s'", row->name, hfb_shown(name).text);
 }

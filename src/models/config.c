@@ -29,7 +29,7 @@ const int hfb_common_field_count = (int)(sizeof hfb_common_fields / sizeof hfb_c
 
 typedef struct field_value {
   bool null;
-  int64_t i; /* SIZE, COUNT, ID, BOOL */
+  int64_t i; /* SIZE, COUNT, ID, LIMIT, BOOL */
   double f;  /* PROBABILITY, POSITIVE */
   const char *text;
 } field_value;
@@ -99,8 +99,8 @@ static hfb_status set_integer(const hfb_field *field, const json_t *json, field_
     return HFB_OK;
   }
   if (!json_is_integer(json)) return wrong_type(field, nullable ? "an integer or null" : "an integer", json);
-  int64_t low = field->kind == HFB_FIELD_ID ? 0 : 1,
-          high = field->kind == HFB_FIELD_COUNT ? COUNT_MAX_VALUE : SIZE_MAX_VALUE;
+  int64_t low = field->kind == HFB_FIELD_ID ? 0 : field->kind == HFB_FIELD_LIMIT ? -1 : 1;
+  int64_t high = field->kind == HFB_FIELD_COUNT ? COUNT_MAX_VALUE : SIZE_MAX_VALUE;
   int64_t value = json_integer_value(json);
   if (value < low || value > high) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "configuration field '%s' is %lld; it must lie in [%lld, %lld]", field->name,
@@ -150,6 +150,20 @@ static hfb_status set_text(hfb_config *config, const hfb_field *field, const jso
   return HFB_OK;
 }
 
+static hfb_status set_list(hfb_config *config, const hfb_field *field, const json_t *json, field_value *out) {
+  if (is_nullable(field) && json_is_null(json)) {
+    *out = (field_value){.null = true};
+    return HFB_OK;
+  }
+  if (!json_is_array(json)) return wrong_type(field, "a list", json);
+  char *text = json_dumps(json, JSON_COMPACT);
+  char *copy = text == NULL ? NULL : hfb_arena_strdup(&config->arena, text);
+  free(text);
+  if (copy == NULL) return HFB_OUT_OF_MEMORY;
+  *out = (field_value){.text = copy};
+  return HFB_OK;
+}
+
 static hfb_status set_empty(const hfb_field *field, const json_t *json, field_value *out) {
   *out = (field_value){.null = true};
   bool empty = json_is_null(json) || (json_is_object(json) && json_object_size(json) == 0) ||
@@ -165,7 +179,8 @@ static hfb_status set_value(hfb_config *config, int index, const json_t *json) {
   switch (field->kind) {
     case HFB_FIELD_SIZE:
     case HFB_FIELD_COUNT:
-    case HFB_FIELD_ID: return set_integer(field, json, out);
+    case HFB_FIELD_ID:
+    case HFB_FIELD_LIMIT: return set_integer(field, json, out);
     case HFB_FIELD_PROBABILITY:
     case HFB_FIELD_POSITIVE: return set_number(field, json, out);
     case HFB_FIELD_BOOL:
@@ -178,6 +193,7 @@ static hfb_status set_value(hfb_config *config, int index, const json_t *json) {
       return check_accepted(field, json_is_true(json) ? "true" : "false");
     case HFB_FIELD_ACTIVATION:
     case HFB_FIELD_TEXT: return set_text(config, field, json, out);
+    case HFB_FIELD_LIST: return set_list(config, field, json, out);
     case HFB_FIELD_EMPTY: return set_empty(field, json, out);
   }
   return HFB_FAIL(HFB_INTERNAL, "field '%s' has no kind", field->name);
@@ -199,25 +215,6 @@ static hfb_status set_from_text(hfb_config *config, int index, const char *text)
 
 /* ---- Creation ---- */
 
-static hfb_status config_with_defaults(const hfb_family *family, hfb_config **out_config) {
-  hfb_config *config = NULL;
-  HFB_TRY(hfb_mem_alloc(1, sizeof *config, &config));
-  config->family = family;
-  hfb_arena_init(&config->arena);
-  hfb_status status = HFB_OK;
-  config->values = hfb_arena_alloc(&config->arena, (size_t)field_count(config), sizeof *config->values);
-  if (config->values == NULL) status = HFB_OUT_OF_MEMORY;
-  for (int i = 0; status == HFB_OK && i < field_count(config); i++) {
-    status = set_from_text(config, i, field_at(config, i)->initial);
-  }
-  if (status != HFB_OK) {
-    hfb_config_destroy(config);
-    return status;
-  }
-  *out_config = config;
-  return HFB_OK;
-}
-
 static hfb_status apply_override(hfb_config *config, const char *word, size_t length) {
   char pair[256];
   const char *equals = memchr(word, '=', length);
@@ -234,20 +231,45 @@ static hfb_status apply_override(hfb_config *config, const char *word, size_t le
   return set_from_text(config, index, pair + (equals - word) + 1);
 }
 
+/* "name=value name=value"; NULL: none. */
+static hfb_status apply_overrides(hfb_config *config, const char *overrides) {
+  const char *word = overrides == NULL ? "" : overrides + strspn(overrides, " ");
+  while (*word != '\0') {
+    size_t length = strcspn(word, " ");
+    HFB_TRY(apply_override(config, word, length));
+    word += length;
+    word += strspn(word, " ");
+  }
+  return HFB_OK;
+}
+
+static hfb_status config_with_defaults(const hfb_family *family, hfb_config **out_config) {
+  hfb_config *config = NULL;
+  HFB_TRY(hfb_mem_alloc(1, sizeof *config, &config));
+  config->family = family;
+  hfb_arena_init(&config->arena);
+  hfb_status status = HFB_OK;
+  config->values = hfb_arena_alloc(&config->arena, (size_t)field_count(config), sizeof *config->values);
+  if (config->values == NULL) status = HFB_OUT_OF_MEMORY;
+  for (int i = 0; status == HFB_OK && i < field_count(config); i++) {
+    status = set_from_text(config, i, field_at(config, i)->initial);
+  }
+  if (status == HFB_OK) status = apply_overrides(config, family->defaults);
+  if (status != HFB_OK) {
+    hfb_config_destroy(config);
+    return status;
+  }
+  *out_config = config;
+  return HFB_OK;
+}
+
 hfb_status hfb_config_create(const char *model_type, const char *overrides, hfb_config **out_config) {
   const hfb_family *family = hfb_family_find(model_type);
   if (family == NULL)
     return HFB_FAIL(HFB_UNSUPPORTED, "model type '%s' is not implemented", hfb_shown(model_type).text);
   hfb_config *config = NULL;
   HFB_TRY(config_with_defaults(family, &config));
-  hfb_status status = HFB_OK;
-  const char *word = overrides == NULL ? "" : overrides + strspn(overrides, " ");
-  while (status == HFB_OK && *word != '\0') {
-    size_t length = strcspn(word, " ");
-    status = apply_override(config, word, length);
-    word += length;
-    word += strspn(word, " ");
-  }
+  hfb_status status = apply_overrides(config, overrides);
   if (status != HFB_OK) {
     hfb_config_destroy(config);
     return status;
@@ -378,7 +400,8 @@ static const field_value *value_of(const hfb_config *config, const char *name, u
 }
 
 int64_t hfb_config_int(const hfb_config *config, const char *name) {
-  unsigned kinds = 1u << HFB_FIELD_SIZE | 1u << HFB_FIELD_COUNT | 1u << HFB_FIELD_ID | 1u << HFB_FIELD_BOOL;
+  unsigned kinds =
+      1u << HFB_FIELD_SIZE | 1u << HFB_FIELD_COUNT | 1u << HFB_FIELD_ID | 1u << HFB_FIELD_LIMIT | 1u << HFB_FIELD_BOOL;
   return value_of(config, name, kinds)->i;
 }
 
@@ -391,7 +414,7 @@ bool hfb_config_bool(const hfb_config *config, const char *name) {
 }
 
 const char *hfb_config_text(const hfb_config *config, const char *name) {
-  return value_of(config, name, 1u << HFB_FIELD_TEXT | 1u << HFB_FIELD_ACTIVATION)->text;
+  return value_of(config, name, 1u << HFB_FIELD_TEXT | 1u << HFB_FIELD_ACTIVATION | 1u << HFB_FIELD_LIST)->text;
 }
 
 int hfb_config_field_count(const hfb_config *config) {
@@ -411,7 +434,8 @@ void hfb_config_field_value(const hfb_config *config, int index, hfb_strbuf *tex
   switch (field_at(config, index)->kind) {
     case HFB_FIELD_SIZE:
     case HFB_FIELD_COUNT:
-    case HFB_FIELD_ID: hfb_strbuf_printf(text, "%lld", (long long)value->i); break;
+    case HFB_FIELD_ID:
+    case HFB_FIELD_LIMIT: hfb_strbuf_printf(text, "%lld", (long long)value->i); break;
     case HFB_FIELD_BOOL: hfb_strbuf_append(text, value->i ? "true" : "false"); break;
     case HFB_FIELD_PROBABILITY:
     case HFB_FIELD_POSITIVE: {
@@ -423,6 +447,7 @@ void hfb_config_field_value(const hfb_config *config, int index, hfb_strbuf *tex
     }
     case HFB_FIELD_ACTIVATION:
     case HFB_FIELD_TEXT: hfb_strbuf_printf(text, "\"%s\"", value->text); break;
+    case HFB_FIELD_LIST: hfb_strbuf_append(text, value->text); break;
     case HFB_FIELD_EMPTY: hfb_strbuf_append(text, "null"); break;
   }
 }

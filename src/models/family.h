@@ -15,11 +15,13 @@ typedef enum hfb_field_kind {
   HFB_FIELD_SIZE,  /* integer in [1, 2^24] */
   HFB_FIELD_COUNT, /* number of layers or heads: integer in [1, 4096] */
   HFB_FIELD_ID,    /* token id: integer in [0, 2^24], or null */
+  HFB_FIELD_LIMIT, /* integer in [-1, 2^24]; -1: none */
   HFB_FIELD_BOOL,
   HFB_FIELD_PROBABILITY, /* [0, 1] */
   HFB_FIELD_POSITIVE,    /* > 0 and <= 1e6: an epsilon, a deviation */
   HFB_FIELD_ACTIVATION,  /* an ACT2FN name */
   HFB_FIELD_TEXT,
+  HFB_FIELD_LIST, /* read by hfb_config_text, as JSON without blanks */
   HFB_FIELD_EMPTY /* an object, list or null that must be empty */
 } hfb_field_kind;
 
@@ -81,31 +83,35 @@ typedef struct hfb_class_row {
 
 typedef struct hfb_family {
   const char *model_type;
-  const char *prefix; /* base_model_prefix: "bert" */
+  const char *prefix;   /* base_model_prefix: "bert" */
+  const char *defaults; /* of common fields, where they differ: "tie_word_embeddings=false"; NULL: none */
   const hfb_field *fields;
   int field_count;
   const hfb_class_row *classes;
   int class_count;
 } hfb_family;
 
-#define HFB_FAMILY(id, type, base_prefix, field_table, class_table)         \
-  const hfb_family hfb_family_##id = {                                      \
-      .model_type = (type),                                                 \
-      .prefix = (base_prefix),                                              \
-      .fields = (field_table),                                              \
-      .field_count = (int)(sizeof(field_table) / sizeof((field_table)[0])), \
-      .classes = (class_table),                                             \
-      .class_count = (int)(sizeof(class_table) / sizeof((class_table)[0])), \
+#define HFB_FAMILY_WITH_DEFAULTS(id, type, base_prefix, common_defaults, field_table, class_table) \
+  const hfb_family hfb_family_##id = {                                                             \
+      .model_type = (type),                                                                        \
+      .prefix = (base_prefix),                                                                     \
+      .defaults = (common_defaults),                                                               \
+      .fields = (field_table),                                                                     \
+      .field_count = (int)(sizeof(field_table) / sizeof((field_table)[0])),                        \
+      .classes = (class_table),                                                                    \
+      .class_count = (int)(sizeof(class_table) / sizeof((class_table)[0])),                        \
   }
+#define HFB_FAMILY(id, type, base_prefix, field_table, class_table) \
+  HFB_FAMILY_WITH_DEFAULTS(id, type, base_prefix, NULL, field_table, class_table)
 
 /* Arguments that most HF classes take and that are not implemented here. */
 #define HFB_REFUSED_ENCODER "head_mask inputs_embeds output_attentions output_hidden_states"
 #define HFB_REFUSED_CAUSAL \
   HFB_REFUSED_ENCODER " past_key_values use_cache encoder_hidden_states encoder_attention_mask cross_attn_head_mask"
-#define HFB_REFUSED_SEQ2SEQ                                                                \
-  HFB_REFUSED_ENCODER                                                                      \
-      " past_key_values use_cache encoder_outputs decoder_head_mask cross_attn_head_mask " \
-      "decoder_inputs_embeds"
+#define HFB_REFUSED_SEQ2SEQ                                                            \
+  HFB_REFUSED_ENCODER                                                                  \
+  " past_key_values use_cache encoder_outputs decoder_head_mask cross_attn_head_mask " \
+  "decoder_inputs_embeds"
 
 /* NULL when not known. */
 const hfb_family *hfb_family_find(const char *model_type);

@@ -53,9 +53,9 @@ typedef enum hfb_name_use {
 } hfb_name_use;
 
 /* What a tensor of a checkpoint is for. Takes care of ties ("cls.predictions.decoder.weight"), of old names
- * ("LayerNorm.gamma") and of files that were saved from the bare model (no "bert." in front). `graph` is one that
- * hfb_model_build gave for class and configuration; *out_name belongs to it. HFB_NOT_FOUND when the class has no such
- * parameter. */
+ * ("LayerNorm.gamma") and of files that were saved from the bare model (no "bert." in front), or are loaded into it.
+ * `graph` is one that hfb_model_build gave for class and configuration; *out_name belongs to it. HFB_NOT_FOUND when the
+ * class has no such parameter. */
 hfb_status hfb_model_checkpoint_name(const char *class_name, const hfb_config *config, const hfb_graph *graph,
                                      const char *name, hfb_name_use *out_use, const char **out_name) HFB_MUST_USE;
 
@@ -74,10 +74,11 @@ enum {
 typedef enum hfb_ids_rule { HFB_IDS_VOCAB, HFB_IDS_VOCAB_LAST_EOS, HFB_IDS_ZERO } hfb_ids_rule;
 typedef enum hfb_decoder_rule { HFB_DECODER_NONE, HFB_DECODER_SAME_IDS } hfb_decoder_rule;
 typedef enum hfb_labels_rule {
-  HFB_LABELS_VOCAB,         /* labels in [0,vocab) of (batch,seq) */
-  HFB_LABELS_VOCAB_LESS_1,  /* labels in [0,vocab-1) of (batch,seq) */
-  HFB_LABELS_POSITIONS,     /* start_positions, end_positions in [0,seq) of (batch) */
-  HFB_LABELS_CLASSES_LESS_1 /* labels in [0,num_labels-1) of (batch) */
+  HFB_LABELS_VOCAB,          /* labels in [0,vocab) of (batch,seq) */
+  HFB_LABELS_VOCAB_LESS_1,   /* labels in [0,vocab-1) of (batch,seq) */
+  HFB_LABELS_POSITIONS,      /* start_positions, end_positions in [0,seq) of (batch) */
+  HFB_LABELS_CLASSES_LESS_1, /* labels in [0,num_labels-1) of (batch) */
+  HFB_LABELS_NONE            /* the class has no loss */
 } hfb_labels_rule;
 
 typedef struct hfb_model_row {

@@ -79,6 +79,7 @@ hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *co
     case HFB_LABELS_CLASSES_LESS_1:
       append(out_inputs, &count, "labels", rows_only, hfb_config_int(config, "num_labels") - 1);
       break;
+    case HFB_LABELS_NONE: break;
   }
   *out_count = count;
   return HFB_OK;
