@@ -232,6 +232,14 @@ static void test_the_first_failure_is_the_one_reported(void **state) {
                "encoder.layer.3: matmul(f32[2,3], f32[2,3]): 3 columns of input 0 against 2 rows of input 1");
 }
 
+static void test_finish_verifies(void **state) {
+  (void)state;
+  hfb_builder b = start();
+  hfb_value *x = hfb_input(&b, "x", HFB_F32, SHAPE(2, 3));
+  x->id = 7;
+  assert_fails(&b, HFB_INTERNAL, "node 0 (input): value id 7; 0 is next");
+}
+
 typedef void (*failing_fn)(hfb_builder *b, hfb_value *x);
 
 static void missing_input(hfb_builder *b, hfb_value *x) {
@@ -362,6 +370,7 @@ int main(void) {
       cmocka_unit_test(test_scopes_and_tied_parameters),
       cmocka_unit_test(test_a_tied_parameter_of_another_shape_fails),
       cmocka_unit_test(test_the_first_failure_is_the_one_reported),
+      cmocka_unit_test(test_finish_verifies),
       cmocka_unit_test(test_failures_are_named),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

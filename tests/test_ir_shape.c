@@ -186,6 +186,9 @@ static void test_attribute_payloads(void **state) {
   attrs[1].u.ints.count = 9;
   assert_int_equal(hfb_graph_add(graph, HFB_OP_INPUT, 0, NULL, 4, attrs, &node), HFB_INVALID_ARGUMENT);
   ir_assert_message("attribute shape has 9 values");
+  attrs[1].u.ints.count = 1;
+  attrs[1].u.ints.values = NULL;
+  assert_int_equal(hfb_graph_add(graph, HFB_OP_INPUT, 0, NULL, 4, attrs, &node), HFB_INVALID_ARGUMENT);
   attrs[1].u.ints.count = -1;
   assert_int_equal(hfb_graph_add(graph, HFB_OP_INPUT, 0, NULL, 4, attrs, &node), HFB_INVALID_ARGUMENT);
   memcpy(attrs, good, sizeof(good));
