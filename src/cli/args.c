@@ -108,10 +108,10 @@ static hfb_status check_int(const hfb_option *option, const char *value) {
 
 static hfb_status check_real(const hfb_option *option, const char *value) {
   char *end;
-  double number = strtod(value, &end), low, high;
-  int fields = sscanf(option->domain, "%lf..%lf", &low, &high);
-  assert(fields == 2);
-  (void)fields;
+  double number = strtod(value, &end);
+  const char *dots = strstr(option->domain, ".."); /* not sscanf, which reads "0..1" as "0." and ".1" */
+  assert(dots);
+  double low = strtod(option->domain, NULL), high = strtod(dots + 2, NULL);
   if (end == value || *end || !(number >= low && number <= high)) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "--%s '%s': a number from %g to %g is needed", option->name, value, low, high);
   }

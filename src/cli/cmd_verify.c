@@ -21,6 +21,8 @@ typedef struct case_job {
   const char *name;
 } case_job;
 
+static const size_t line_flags = JSON_COMPACT | JSON_REAL_PRECISION(9);
+
 /* JSON has no infinity. */
 static json_t *json_number(double value) {
   return isfinite(value) ? json_real(value) : json_null();
@@ -58,7 +60,7 @@ static int run_case(void *context, hfb_child_link *link) {
   hfb_verify_result result;
   hfb_verify_case(&job->options, job->dir, &result);
   json_t *report = result_json(job, &result);
-  char *line = json_dumps(report, JSON_COMPACT);
+  char *line = json_dumps(report, line_flags);
   if (line) hfb_child_send(link, line);
   free(line);
   json_decref(report);
@@ -129,11 +131,11 @@ static bool is_worse(const json_t *a, const json_t *b) {
   int rank_a = is_verdict(a, HFB_VERDICT_FAIL) ? 2 : is_verdict(a, HFB_VERDICT_SKIP);
   int rank_b = is_verdict(b, HFB_VERDICT_FAIL) ? 2 : is_verdict(b, HFB_VERDICT_SKIP);
   if (rank_a != rank_b) return rank_a > rank_b;
-  return error_of(a) > error_of(b) || isnan(error_of(a));
+  return error_of(a) > error_of(b) || (isnan(error_of(a)) && !isnan(error_of(b)));
 }
 
 /* PASS|FAIL <case> <worst error> <tensor> [<why>], or SKIP <case> <why>. */
-static void print_text(const json_t *report, bool several_engines) {
+static void print_text(const json_t *report, bool name_engine) {
   const char *reason = text_of(report, "reason");
   printf("%s %s", text_of(report, "verdict"), text_of(report, "case"));
   if (is_verdict(report, HFB_VERDICT_SKIP)) {
@@ -143,13 +145,13 @@ static void print_text(const json_t *report, bool several_engines) {
   const char *tensor = text_of(report, "tensor");
   printf(" %.3g %s", error_of(report), *tensor ? tensor : "-");
   bool failed = is_verdict(report, HFB_VERDICT_FAIL);
-  if (failed && several_engines) printf(" (%s)", text_of(report, "backend"));
+  if (failed && name_engine) printf(" (%s)", text_of(report, "backend"));
   if (*reason) printf(" %s", reason);
   printf("\n");
 }
 
 static void print_json(const json_t *report) {
-  json_dumpf(report, stdout, JSON_COMPACT);
+  json_dumpf(report, stdout, line_flags);
   printf("\n");
 }
 
@@ -182,18 +184,21 @@ static hfb_status verify_dir(const verify_run *run, const char *dir, bool *out_p
   char *name = NULL;
   HFB_TRY(case_name(dir, &name));
   json_t *worst = NULL;
+  bool engines_agree = true; /* on what is wrong: then it is the case's fault */
   for (int i = 0; i < run->engine_count && !hfb_interrupted(); i++) {
     case_job job = {.options = run->options, .engine = run->engines[i]->name, .dir = dir, .name = name};
     job.options.backend = run->engines[i]->backend();
     json_t *report = measure_case(&job);
     if (run->json) print_json(report);
+    if (worst && strcmp(text_of(report, "reason"), text_of(worst, "reason")) != 0) engines_agree = false;
+    if (*text_of(report, "tensor")) engines_agree = false;
     bool keep = !worst || is_worse(report, worst);
     json_decref(keep ? worst : report);
     if (keep) worst = report;
   }
   hfb_mem_free(name);
   *out_passes = worst && is_verdict(worst, HFB_VERDICT_PASS);
-  if (worst && !run->json) print_text(worst, run->engine_count > 1);
+  if (worst && !run->json) print_text(worst, run->engine_count > 1 && !engines_agree);
   fflush(stdout); /* a line that is out is not lost, and no child may inherit it */
   json_decref(worst);
   return HFB_OK;
