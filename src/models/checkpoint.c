@@ -52,7 +52,8 @@ static const char *tied_to(const char *tied, const hfb_graph *graph, const char 
     if (length > size && memcmp(at, name, size) == 0 && at[size] == '=') {
       char target[NAME_BYTES];
       snprintf(target, sizeof target, "%.*s", (int)(length - size - 1), at + size + 1);
-      return parameter_named(graph, target);
+      const char *parameter = parameter_named(graph, target);
+      if (parameter != NULL) return parameter;
     }
     at += length;
   }

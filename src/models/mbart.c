@@ -1,0 +1,44 @@
+/* mBART (Liu et al., 2020): BART with norms in front, and the language id for a start token. */
+#include "models/bart_model.h"
+
+static const hfb_field fields[] = {
+    {"vocab_size", HFB_FIELD_SIZE, "50265", NULL},
+    {"max_position_embeddings", HFB_FIELD_SIZE, "1024", NULL},
+    {"d_model", HFB_FIELD_SIZE, "1024", NULL},
+    {"encoder_layers", HFB_FIELD_COUNT, "12", NULL},
+    {"encoder_attention_heads", HFB_FIELD_COUNT, "16", NULL},
+    {"encoder_ffn_dim", HFB_FIELD_SIZE, "4096", NULL},
+    {"encoder_layerdrop", HFB_FIELD_PROBABILITY, "0.0", NULL},
+    {"decoder_layers", HFB_FIELD_COUNT, "12", NULL},
+    {"decoder_attention_heads", HFB_FIELD_COUNT, "16", NULL},
+    {"decoder_ffn_dim", HFB_FIELD_SIZE, "4096", NULL},
+    {"decoder_layerdrop", HFB_FIELD_PROBABILITY, "0.0", NULL},
+    {"activation_function", HFB_FIELD_ACTIVATION, "gelu", NULL},
+    {"attention_dropout", HFB_FIELD_PROBABILITY, "0.0", NULL},
+    {"scale_embedding", HFB_FIELD_BOOL, "false", NULL},
+    {"pad_token_id", HFB_FIELD_ID, "1", NULL},
+    {"bos_token_id", HFB_FIELD_ID, "0", NULL},
+    {"eos_token_id", HFB_FIELD_ID, "2", NULL},
+    HFB_BART_COMMON_FIELDS,
+};
+
+static const hfb_bart_traits traits = {.pre_norm = true,
+                                       .embedding_norm = HFB_BART_EMBEDDING_NORM,
+                                       .position_offset = 2,
+                                       .shift = HFB_BART_SHIFT_ROTATE,
+                                       .decodes_input = true};
+
+static void conditional_generation(hfb_nn *nn, const hfb_call *call) {
+  hfb_bart_conditional_generation(nn, call, &traits);
+}
+
+static void causal_lm(hfb_nn *nn, const hfb_call *call) {
+  hfb_bart_causal_lm(nn, call, &traits);
+}
+
+static const hfb_class_row classes[] = {
+    HFB_BART_CONDITIONAL_ROW("MBartForConditionalGeneration", conditional_generation),
+    HFB_BART_CAUSAL_ROW("MBartForCausalLM", causal_lm),
+};
+
+HFB_FAMILY(mbart, "mbart", "model", fields, classes);

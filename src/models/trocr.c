@@ -1,0 +1,42 @@
+/* The decoder of TrOCR (Li et al., 2021). Its checkpoints come with learned positions or with sinusoids, with and
+ * without a norm of embeddings. */
+#include "models/bart_model.h"
+
+static const hfb_field fields[] = {
+    {"vocab_size", HFB_FIELD_SIZE, "50265", NULL},
+    {"max_position_embeddings", HFB_FIELD_SIZE, "512", NULL},
+    {"d_model", HFB_FIELD_SIZE, "1024", NULL},
+    {"decoder_layers", HFB_FIELD_COUNT, "12", NULL},
+    {"decoder_attention_heads", HFB_FIELD_COUNT, "16", NULL},
+    {"decoder_ffn_dim", HFB_FIELD_SIZE, "4096", NULL},
+    {"decoder_layerdrop", HFB_FIELD_PROBABILITY, "0.0", NULL},
+    {"activation_function", HFB_FIELD_ACTIVATION, "gelu", NULL},
+    {"attention_dropout", HFB_FIELD_PROBABILITY, "0.0", NULL},
+    {"scale_embedding", HFB_FIELD_BOOL, "false", NULL},
+    {"use_learned_position_embeddings", HFB_FIELD_BOOL, "true", NULL},
+    {"layernorm_embedding", HFB_FIELD_BOOL, "true", NULL},
+    {"cross_attention_hidden_size", HFB_FIELD_SIZE, "null", "null"}, /* null: d_model */
+    {"pad_token_id", HFB_FIELD_ID, "1", NULL},
+    {"bos_token_id", HFB_FIELD_ID, "0", NULL},
+    {"eos_token_id", HFB_FIELD_ID, "2", NULL},
+    HFB_BART_COMMON_FIELDS,
+};
+
+static void causal_lm(hfb_nn *nn, const hfb_call *call) {
+  bool learned = hfb_call_bool(call, "use_learned_position_embeddings");
+  hfb_bart_traits traits = {.norm_first = true,
+                            .positions = learned ? HFB_BART_LEARNED : HFB_BART_PADDING_SINUSOID,
+                            .position_offset = 2,
+                            .head = "output_projection"};
+  if (hfb_call_bool(call, "layernorm_embedding")) traits.embedding_norm = HFB_BART_EMBEDDING_NORM;
+  hfb_bart_causal_lm(nn, call, &traits);
+}
+
+#define TIED    "output_projection.weight=model.decoder.embed_tokens.weight"
+#define IGNORED "*.embed_positions._float_tensor *.embed_positions.weights"
+
+static const hfb_class_row classes[] = {
+    {"TrOCRForCausalLM", causal_lm, HFB_BART_CAUSAL_INPUTS, HFB_REFUSED_CAUSAL, TIED, IGNORED},
+};
+
+HFB_FAMILY(trocr, "trocr", "model", fields, classes);
