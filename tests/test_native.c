@@ -53,8 +53,8 @@ static bool is_sum(hfb_op op) {
          op == HFB_OP_NLL_LOSS;
 }
 
-/* Empty text when the case is right, what is wrong otherwise. */
-static void check_case(const char *line, char *text, size_t bytes) {
+/* Empty text when the case is right in the dtype that native computes in, F32 or F64, what is wrong otherwise. */
+static void check_case(const char *line, hfb_dtype dtype, char *text, size_t bytes) {
   op_case c;
   hfb_graph *graph = NULL, *wide = NULL;
   op_case_data data = {0}, wide_data = {0}, wide_absolute = {0};
@@ -68,10 +68,16 @@ static void check_case(const char *line, char *text, size_t bytes) {
   if (status == HFB_OK) status = op_case_make_inputs(&c, wide, device, SEED, true, &wide_absolute);
   if (status == HFB_OK) status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_data.inputs, wide_data.parameters, &expected);
   if (status == HFB_OK) status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_absolute.inputs, wide_absolute.parameters, &magnitude);
-  if (status == HFB_OK) status = run_backend(hfb_backend_native(), graph, data.inputs, data.parameters, &got);
+  if (status == HFB_OK) {
+    const bool f64 = dtype == HFB_F64;
+    const op_case_data *given = f64 ? &wide_data : &data;
+    status = run_backend(hfb_backend_native(), f64 ? wide : graph, given->inputs, given->parameters, &got);
+  }
   char why[256] = "";
   if (status != HFB_OK) {
     snprintf(text, bytes, "%s", hfb_error_message());
+  } else if (dtype == HFB_F64) {
+    if (!compare_close(&got, &expected, 1e-12, 1, why, sizeof why)) snprintf(text, bytes, "f64: %s", why);
   } else if (!compare_with_f64(&got, &expected, is_sum(c.op) ? &magnitude : NULL, hfb_op_info_of(c.op)->tolerance, why, sizeof why)) {
     snprintf(text, bytes, "%s", why);
   }
@@ -85,12 +91,12 @@ static void check_case(const char *line, char *text, size_t bytes) {
   hfb_graph_destroy(graph);
 }
 
-/* All cases; returns how many are wrong and prints them. */
-static int check_all_cases(int stride) {
+/* Every stride-th case; returns how many are wrong and prints them. */
+static int check_cases(hfb_dtype dtype, int stride) {
   int wrong = 0;
   for (int i = 0; i < op_case_count(); i += stride) {
     char text[512];
-    check_case(op_case_line(i), text, sizeof text);
+    check_case(op_case_line(i), dtype, text, sizeof text);
     if (!text[0]) continue;
     wrong++;
     fprintf(stderr, "\"%s\" (isa %s, seed %llu): %s\n", op_case_line(i), hfb_isa_name(hfb_cpu()->isa), (unsigned long long)SEED, text);
@@ -100,7 +106,12 @@ static int check_all_cases(int stride) {
 
 static void every_op_is_right(void **state) {
   (void)state;
-  assert_int_equal(check_all_cases(1), 0);
+  assert_int_equal(check_cases(HFB_F32, 1), 0);
+}
+
+static void ops_are_right_in_f64(void **state) {
+  (void)state;
+  assert_int_equal(check_cases(HFB_F64, 2), 0);
 }
 
 /* The instruction set is detected once for each process, so lower ones are tested in processes of their own. */
@@ -339,9 +350,10 @@ static int no_compiler(void) {
 
 int main(int argc, char **argv) {
   if (argc > 1 && strcmp(argv[1], "--no-compiler") == 0) return no_compiler();
-  if (argc > 1) return set_up(NULL) != 0 || check_all_cases(2) != 0;
+  if (argc > 1) return set_up(NULL) != 0 || check_cases(HFB_F32, 3) != 0;
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_op_is_right),
+      cmocka_unit_test(ops_are_right_in_f64),
       cmocka_unit_test(ops_are_right_on_avx2),
       cmocka_unit_test(ops_are_right_on_the_generic_level),
       cmocka_unit_test(a_whole_layer_equals_eager),

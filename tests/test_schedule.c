@@ -165,6 +165,21 @@ static void a_causal_mask_is_recognised(void **state) {
   compiled_free(&c);
 }
 
+/* Padding beside the causal mask: keys beyond the diagonal are skipped, the padding stays a score function. */
+static void a_causal_mask_with_padding_is_recognised(void **state) {
+  char text[4096];
+  const char *where = strstr(causal_attention, "%15 = where(%13");
+  assert_non_null(where);
+  snprintf(text, sizeof text, "%.*s%%16 = input(name=\"keep\") : bool[2,1,1,8]\n%%17 = and(%%13, %%16) : bool[2,1,8,8]\n%%15 = where(%%17%s",
+           (int)(where - causal_attention), causal_attention, where + strlen("%15 = where(%13"));
+  compiled c = compile_text(text);
+  const hfb_step *step = &c.schedule->steps[c.schedule->step_count - 1];
+  assert_int_equal(step->kind, HFB_STEP_ATTENTION);
+  assert_true(step->causal);
+  assert_non_null(step->loop);
+  compiled_free(&c);
+}
+
 /* The other way round it is no causal mask: nothing may be skipped. */
 static void an_anticausal_mask_is_not_taken_for_a_causal_one(void **state) {
   char text[4096];
@@ -266,6 +281,7 @@ int main(void) {
       cmocka_unit_test(attention_is_one_step_and_its_scale_a_number),
       cmocka_unit_test(a_mask_becomes_a_score_function),
       cmocka_unit_test(a_causal_mask_is_recognised),
+      cmocka_unit_test(a_causal_mask_with_padding_is_recognised),
       cmocka_unit_test(an_anticausal_mask_is_not_taken_for_a_causal_one),
       cmocka_unit_test(probabilities_that_are_output_are_computed),
       cmocka_unit_test(a_loss_stores_one_number_for_each_row),

@@ -27,15 +27,23 @@ bool hfb_is_causal_keep(const hfb_value *value) {
          is_iota_along(node->inputs[0], 1) && is_iota_along(node->inputs[1], 2);
 }
 
-bool hfb_is_causal_where(const hfb_node *node) {
-  if (node->op != HFB_OP_WHERE || !hfb_is_causal_keep(node->inputs[0])) return false;
+static bool is_masking_where(const hfb_node *node) {
+  if (node->op != HFB_OP_WHERE) return false;
   const hfb_node *masked = node->inputs[2]->node;
   return masked->op == HFB_OP_FULL && hfb_node_float(masked, HFB_ATTR_VALUE) <= masked_below;
 }
 
+bool hfb_is_causal_where(const hfb_node *node) { return is_masking_where(node) && hfb_is_causal_keep(node->inputs[0]); }
+
+/* True nowhere beyond the diagonal: causal, and perhaps no padding either. */
+static bool implies_causal(const hfb_value *keep) {
+  if (hfb_is_causal_keep(keep)) return true;
+  const hfb_node *node = behind_views(keep)->node;
+  return node->op == HFB_OP_AND && (implies_causal(node->inputs[0]) || implies_causal(node->inputs[1]));
+}
+
 bool hfb_is_causal_scores(const hfb_value *scores) {
-  scores = behind_views(scores);
-  const hfb_node *node = scores->node;
-  if (hfb_is_causal_where(node)) return true;
+  const hfb_node *node = behind_views(scores)->node;
+  if (is_masking_where(node)) return implies_causal(node->inputs[0]);
   return node->op == HFB_OP_ADD && (hfb_is_causal_scores(node->inputs[0]) || hfb_is_causal_scores(node->inputs[1]));
 }
