@@ -72,6 +72,15 @@ static int pointer_number(const hfb_codegen *g, access wanted, int term_limit, i
   return next;
 }
 
+/* " + row * 768", nothing when the access starts at the same place in every row. */
+static void write_offset(hfb_codegen *g, access a) {
+  bool moves = a.offset != 0;
+  for (int d = 0; d + 1 < g->loop->rank; d++) moves = moves || a.strides[d] != 0;
+  if (!moves) return;
+  hfb_strbuf_append(g->out, " + ");
+  hfb_codegen_affine(g, a.offset, a.strides, g->loop->rank - 1, g->out);
+}
+
 static void write_pointer(hfb_codegen *g, access a, int pointer) {
   bool stored = false;
   for (int s = 0; s < g->loop->store_count; s++) stored = stored || g->loop->stores[s].slot == a.slot;
@@ -85,9 +94,7 @@ static void write_pointer(hfb_codegen *g, access a, int pointer) {
                       g->index[g->loop->rank - 2]);
   } else {
     hfb_codegen_slot_name(g, a.slot, g->out);
-    hfb_strbuf_append(g->out, " + (");
-    hfb_codegen_affine(g, a.offset, a.strides, g->loop->rank - 1, g->out);
-    hfb_strbuf_append(g->out, ")");
+    write_offset(g, a);
     if (a.index >= 0) {
       hfb_strbuf_append(g->out, " + ");
       hfb_codegen_operand(g, a.index, HFB_FORM_SCALAR, g->out);
@@ -176,7 +183,8 @@ static void write_accumulators(hfb_codegen *g, const pass_context *c) {
     }
     begin_line(g);
     hfb_strbuf_printf(g->out, "%s %s_part[%d] = {", hfb_codegen_form_type(form), name, c->unroll);
-    for (int u = 0; u < c->unroll; u++) {
+    if (term->op == HFB_OP_REDUCE_SUM) hfb_strbuf_append(g->out, "{0}");
+    for (int u = 0; u < c->unroll && term->op == HFB_OP_REDUCE_MAX; u++) {
       hfb_strbuf_printf(g->out, "%s%s(%s)", u > 0 ? ", " : "", form == HFB_FORM_F32 ? "v_set" : "vl_set", neutral_of(term));
     }
     hfb_strbuf_append(g->out, "};\n");
@@ -228,7 +236,7 @@ static void write_reduced(hfb_codegen *g, const pass_context *c, int t) {
       else hfb_codegen_line(g, "%s_part[%d] = %smax(%s_part[%d], %s_part[%d]);", name, u, prefix, name, u, name, u + half);
     }
   }
-  hfb_codegen_line(g, "const %s %s = (%s)%sreduce_%s(%s_part[0]);", type, name, type, prefix, sum ? "sum" : "max", name);
+  hfb_codegen_line(g, "const %s %s = %sreduce_%s(%s_part[0]);", type, name, prefix, sum ? "sum" : "max", name);
 }
 
 /* Reads a kept term back, or computes it, and keeps it when a later pass wants it. */
@@ -505,7 +513,6 @@ static void write_rows_function(hfb_codegen *g, const char *name) {
     g->indent = 1;
     hfb_codegen_line(g, "}");
   }
-  hfb_codegen_line(g, "(void)scratch;");
 }
 
 static void write_tile_function(hfb_codegen *g, const char *name) {

@@ -250,7 +250,9 @@ static void append_scalar_load(const hfb_codegen *g, int t, hfb_strbuf *out) {
     hfb_strbuf_printf(out, tile ? "[%s - col_begin" : "[%s", g->index[inner]);
     if (!tile) hfb_strbuf_printf(out, " * %" PRId64, term->strides[inner]);
   }
-  if (term->args[0] >= 0) {
+  /* An index that is the same for the whole row is in the row pointer already. */
+  const bool in_pointer = !(term->per_row && !tile) && term->args[0] >= 0 && g->loop->terms[term->args[0]].per_row;
+  if (term->args[0] >= 0 && !in_pointer) {
     hfb_strbuf_append(out, " + ");
     append_scalar(g, term->args[0], out);
     hfb_strbuf_printf(out, " * %" PRId64, term->index_stride);
@@ -364,10 +366,12 @@ static void append_op(const hfb_codegen *g, int t, bool vector, hfb_strbuf *out)
   const hfb_term_form form = operand_form(g, term, result);
   const char *prefix = vector ? form_prefix[form] : dtype_prefix(term->dtype);
   const char *text = term->op == HFB_OP_NOT && vector ? "~$0" : hfb_op_info_of(term->op)->expression;
+  const char *end = text + strlen(text);
+  if (text[0] == '(') text++, end--; /* a statement of its own needs no parentheses */
   const bool call = strstr(text, "hfb_") != NULL;
   const bool wide_compare = form == HFB_FORM_I64 && result == HFB_FORM_MASK;
   if (wide_compare) hfb_strbuf_append(out, "vl_mask(");
-  while (*text) {
+  while (text < end) {
     if (text[0] == '$' && text[1] == 'v') {
       hfb_codegen_literal(term->dtype, term->value, out);
       text += 2;
