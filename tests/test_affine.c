@@ -55,7 +55,8 @@ static int64_t source_position(const hfb_node *node, const int64_t *index) {
         at += index[d] * in_strides[hfb_node_ints(node, HFB_ATTR_PERM, &count)[d]];
         break;
       case HFB_OP_SLICE:
-        at += (index[d] * hfb_node_ints(node, HFB_ATTR_STEPS, &count)[d] + hfb_node_ints(node, HFB_ATTR_STARTS, &count)[d]) *
+        at += (index[d] * hfb_node_ints(node, HFB_ATTR_STEPS, &count)[d] +
+               hfb_node_ints(node, HFB_ATTR_STARTS, &count)[d]) *
               in_strides[d];
         break;
       default: { /* expand */
@@ -154,10 +155,13 @@ static void maps_and_views_name_the_right_element(void **state) {
     }
     hfb_builder_deinit(&b);
   }
-  if (through < 100 || views < 100) fail_msg("seed %llu: too few cases: %lld maps, %lld views of %lld", (unsigned long long)seed, (long long)through, (long long)views, (long long)cases);
+  if (through < 100 || views < 100)
+    fail_msg("seed %llu: too few cases: %lld maps, %lld views of %lld", (unsigned long long)seed, (long long)through,
+             (long long)views, (long long)cases);
 }
 
-/* [batch * heads, q, k] seen as [batch, heads, q, k] merges an index; the other way round splits one, which is no map. */
+/* [batch * heads, q, k] seen as [batch, heads, q, k] merges an index; the other way round splits one, which is no
+ * map. */
 static void splitting_an_index_is_refused(void **state) {
   const hfb_shape merged = hfb_shape_of(2, (int64_t[]){6, 5}), split = hfb_shape_of(3, (int64_t[]){2, 3, 5});
   hfb_space space = {.rank = 3, .extent = {2, 3, 5}};

@@ -35,7 +35,7 @@ static int tear_down(void **state) {
   return 0;
 }
 
-/* ---- every op --------------------------------------------------------------------------------------------------- */
+/* ---- every op ---------------------------------------- */
 
 static hfb_status run_backend(const hfb_backend *backend, const hfb_graph *graph, const hfb_tensor *inputs,
                               const hfb_tensor *parameters, hfb_tensor *outputs) {
@@ -49,8 +49,8 @@ static hfb_status run_backend(const hfb_backend *backend, const hfb_graph *graph
 
 /* Sums of terms of both signs: judged by the size of the terms. */
 static bool is_sum(hfb_op op) {
-  return op == HFB_OP_MATMUL || op == HFB_OP_LINEAR || op == HFB_OP_REDUCE_SUM || op == HFB_OP_REDUCE_MEAN || op == HFB_OP_CUMSUM ||
-         op == HFB_OP_NLL_LOSS;
+  return op == HFB_OP_MATMUL || op == HFB_OP_LINEAR || op == HFB_OP_REDUCE_SUM || op == HFB_OP_REDUCE_MEAN ||
+         op == HFB_OP_CUMSUM || op == HFB_OP_NLL_LOSS;
 }
 
 /* Empty text when the case is right in the dtype that native computes in, F32 or F64, what is wrong otherwise. */
@@ -66,8 +66,10 @@ static void check_case(const char *line, hfb_dtype dtype, char *text, size_t byt
   if (status == HFB_OK) status = op_case_make_inputs(&c, graph, device, SEED, false, &data);
   if (status == HFB_OK) status = op_case_make_inputs(&c, wide, device, SEED, false, &wide_data);
   if (status == HFB_OK) status = op_case_make_inputs(&c, wide, device, SEED, true, &wide_absolute);
-  if (status == HFB_OK) status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_data.inputs, wide_data.parameters, &expected);
-  if (status == HFB_OK) status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_absolute.inputs, wide_absolute.parameters, &magnitude);
+  if (status == HFB_OK)
+    status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_data.inputs, wide_data.parameters, &expected);
+  if (status == HFB_OK)
+    status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_absolute.inputs, wide_absolute.parameters, &magnitude);
   if (status == HFB_OK) {
     const bool f64 = dtype == HFB_F64;
     const op_case_data *given = f64 ? &wide_data : &data;
@@ -78,7 +80,8 @@ static void check_case(const char *line, hfb_dtype dtype, char *text, size_t byt
     snprintf(text, bytes, "%s", hfb_error_message());
   } else if (dtype == HFB_F64) {
     if (!compare_close(&got, &expected, 1e-12, 1, why, sizeof why)) snprintf(text, bytes, "f64: %s", why);
-  } else if (!compare_with_f64(&got, &expected, is_sum(c.op) ? &magnitude : NULL, hfb_op_info_of(c.op)->tolerance, why, sizeof why)) {
+  } else if (!compare_with_f64(&got, &expected, is_sum(c.op) ? &magnitude : NULL, hfb_op_info_of(c.op)->tolerance, why,
+                               sizeof why)) {
     snprintf(text, bytes, "%s", why);
   }
   hfb_tensor_release(&got);
@@ -99,7 +102,8 @@ static int check_cases(hfb_dtype dtype, int stride) {
     check_case(op_case_line(i), dtype, text, sizeof text);
     if (!text[0]) continue;
     wrong++;
-    fprintf(stderr, "\"%s\" (isa %s, seed %llu): %s\n", op_case_line(i), hfb_isa_name(hfb_cpu()->isa), (unsigned long long)SEED, text);
+    fprintf(stderr, "\"%s\" (isa %s, seed %llu): %s\n", op_case_line(i), hfb_isa_name(hfb_cpu()->isa),
+            (unsigned long long)SEED, text);
   }
   return wrong;
 }
@@ -140,7 +144,7 @@ static void ops_are_right_on_the_generic_level(void **state) {
   check_isa("generic");
 }
 
-/* ---- whole graphs ----------------------------------------------------------------------------------------------- */
+/* ---- whole graphs ---------------------------------------- */
 
 typedef struct bound_graph {
   hfb_graph *graph;
@@ -174,26 +178,36 @@ static void release_graph(bound_graph *b) {
 static void expect_native_equals_eager(const char *text, double tolerance) {
   bound_graph b = bind_text(text, 5);
   hfb_tensor native[4], eager[4];
-  if (run_backend(hfb_backend_eager(), b.graph, b.inputs, b.parameters, eager) != HFB_OK) fail_msg("%s", hfb_error_message());
-  if (run_backend(hfb_backend_native(), b.graph, b.inputs, b.parameters, native) != HFB_OK) fail_msg("%s", hfb_error_message());
+  if (run_backend(hfb_backend_eager(), b.graph, b.inputs, b.parameters, eager) != HFB_OK)
+    fail_msg("%s", hfb_error_message());
+  if (run_backend(hfb_backend_native(), b.graph, b.inputs, b.parameters, native) != HFB_OK)
+    fail_msg("%s", hfb_error_message());
   for (int i = 0; i < b.graph->output_count; i++) {
     char why[256];
-    if (!compare_close(&native[i], &eager[i], tolerance, 1e-3, why, sizeof why)) fail_msg("%s: %s", b.graph->outputs[i].name, why);
+    if (!compare_close(&native[i], &eager[i], tolerance, 1e-3, why, sizeof why))
+      fail_msg("%s: %s", b.graph->outputs[i].name, why);
     hfb_tensor_release(&native[i]);
     hfb_tensor_release(&eager[i]);
   }
   release_graph(&b);
 }
 
-#define PARAMETER(id, name, shape) \
-  "%" id " = parameter(name=\"" name "\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[" shape "]\n"
+#define PARAMETER(id, name, shape)   \
+  "%" id " = parameter(name=\"" name \
+  "\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[" shape "]\n"
 
 /* Embedding, pre-norm, q/k/v, masked causal attention, residuals, gated activation, loss: one layer of everything. */
 static const char layer[] =
     "graph \"layer\" {\n"
     "%0 = input(name=\"ids\") : i64[2,19]\n"
-    "%1 = input(name=\"mask\") : f32[2,1,1,19]\n" PARAMETER("2", "wte", "5,24") PARAMETER("3", "g", "24") PARAMETER("4", "h", "24")
-        PARAMETER("5", "wq", "24,24") PARAMETER("6", "bq", "24") PARAMETER("7", "wo", "24,24") PARAMETER("8", "wi", "40,24")
+    "%1 = input(name=\"mask\") : f32[2,1,1,19]\n"
+    PARAMETER("2", "wte", "5,24")
+    PARAMETER("3", "g", "24")
+    PARAMETER("4", "h", "24")
+        PARAMETER("5", "wq", "24,24")
+        PARAMETER("6", "bq", "24")
+        PARAMETER("7", "wo", "24,24")
+        PARAMETER("8", "wi", "40,24")
     PARAMETER("9", "wf", "24,40")
     "%10 = embedding(%2, %0; padding_idx=-1) : f32[2,19,24]\n"
     "%11 = layer_norm(%10, %3, %4; eps=1e-5) : f32[2,19,24]\n"
@@ -305,7 +319,9 @@ static void memory_is_as_planned(void **state) {
 static void failing_allocations_are_reported(void **state) {
   (void)state;
   bound_graph b = bind_text("graph \"small\" {\n%0 = input(name=\"x\") : f32[4,8]\n" PARAMETER("1", "w", "8,8")
-                            "%2 = linear(%0, %1; transpose_b=1) : f32[4,8]\n%3 = softmax(%2; axis=1) : f32[4,8]\noutput \"y\" = %3\n}\n", 5);
+                            "%2 = linear(%0, %1; transpose_b=1) : f32[4,8]\n"
+                            "%3 = softmax(%2; axis=1) : f32[4,8]\n"
+                            "output \"y\" = %3\n}\n", 5);
   const int64_t before = hfb_device_memory(device).allocated_bytes;
   int failures = 0;
   for (int64_t nth = 1; nth < 4000; nth += nth < 40 ? 1 : 37) {
@@ -340,7 +356,8 @@ static void without_a_compiler_it_says_so(void **state) {
 }
 
 static int no_compiler(void) {
-  static const char text[] = "graph \"g\" {\n%0 = input(name=\"x\") : f32[4]\n%1 = exp(%0) : f32[4]\noutput \"y\" = %1\n}\n";
+  static const char text[] =
+      "graph \"g\" {\n%0 = input(name=\"x\") : f32[4]\n%1 = exp(%0) : f32[4]\noutput \"y\" = %1\n}\n";
   hfb_graph *graph = NULL;
   hfb_program *program = NULL;
   if (set_up(NULL) != 0 || hfb_graph_parse(text, sizeof text - 1, &graph) != HFB_OK) return 1;

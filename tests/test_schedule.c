@@ -61,8 +61,9 @@ static void expect_steps(const char *text, const char *expected) {
   compiled_free(&c);
 }
 
-#define PARAMETER(id, name, shape) \
-  "%" id " = parameter(name=\"" name "\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[" shape "]\n"
+#define PARAMETER(id, name, shape)   \
+  "%" id " = parameter(name=\"" name \
+  "\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[" shape "]\n"
 
 static const char linear_gelu[] =
     "graph \"linear_gelu\" {\n"
@@ -91,7 +92,10 @@ static void a_lone_bias_needs_no_function(void **state) {
 
 static void bias_residual_and_layer_norm_are_one_loop(void **state) {
   expect_steps("graph \"post_norm\" {\n"
-               "%0 = input(name=\"x\") : f32[2,8,16]\n" PARAMETER("1", "w", "16,16") PARAMETER("2", "b", "16") PARAMETER("3", "g", "16")
+               "%0 = input(name=\"x\") : f32[2,8,16]\n"
+               PARAMETER("1", "w", "16,16")
+               PARAMETER("2", "b", "16")
+               PARAMETER("3", "g", "16")
                    PARAMETER("4", "h", "16")
                "%5 = linear(%0, %1, %2; transpose_b=1) : f32[2,8,16]\n"
                "%6 = add(%5, %0) : f32[2,8,16]\n"
@@ -103,7 +107,10 @@ static void bias_residual_and_layer_norm_are_one_loop(void **state) {
 /* With a second reader of the sum, as in pre-norm layers, the sum is stored by the product. */
 static void a_residual_read_twice_is_stored_by_the_product(void **state) {
   expect_steps("graph \"pre_norm\" {\n"
-               "%0 = input(name=\"x\") : f32[2,8,16]\n" PARAMETER("1", "w", "16,16") PARAMETER("2", "b", "16") PARAMETER("3", "g", "16")
+               "%0 = input(name=\"x\") : f32[2,8,16]\n"
+               PARAMETER("1", "w", "16,16")
+               PARAMETER("2", "b", "16")
+               PARAMETER("3", "g", "16")
                    PARAMETER("4", "h", "16")
                "%5 = linear(%0, %1, %2; transpose_b=1) : f32[2,8,16]\n"
                "%6 = add(%5, %0) : f32[2,8,16]\n"
@@ -170,8 +177,10 @@ static void a_causal_mask_with_padding_is_recognised(void **state) {
   char text[4096];
   const char *where = strstr(causal_attention, "%15 = where(%13");
   assert_non_null(where);
-  snprintf(text, sizeof text, "%.*s%%16 = input(name=\"keep\") : bool[2,1,1,8]\n%%17 = and(%%13, %%16) : bool[2,1,8,8]\n%%15 = where(%%17%s",
-           (int)(where - causal_attention), causal_attention, where + strlen("%15 = where(%13"));
+  snprintf(
+      text, sizeof text,
+      "%.*s%%16 = input(name=\"keep\") : bool[2,1,1,8]\n%%17 = and(%%13, %%16) : bool[2,1,8,8]\n%%15 = where(%%17%s",
+      (int)(where - causal_attention), causal_attention, where + strlen("%15 = where(%13"));
   compiled c = compile_text(text);
   const hfb_step *step = &c.schedule->steps[c.schedule->step_count - 1];
   assert_int_equal(step->kind, HFB_STEP_ATTENTION);
@@ -185,7 +194,8 @@ static void an_anticausal_mask_is_not_taken_for_a_causal_one(void **state) {
   char text[4096];
   const char *swap = strstr(causal_attention, "le(%11, %12)");
   assert_non_null(swap);
-  snprintf(text, sizeof text, "%.*sle(%%12, %%11)%s", (int)(swap - causal_attention), causal_attention, swap + strlen("le(%11, %12)"));
+  snprintf(text, sizeof text, "%.*sle(%%12, %%11)%s", (int)(swap - causal_attention), causal_attention,
+           swap + strlen("le(%11, %12)"));
   compiled c = compile_text(text);
   assert_int_equal(c.schedule->steps[0].kind, HFB_STEP_ATTENTION);
   assert_false(c.schedule->steps[0].causal);
@@ -249,7 +259,9 @@ static void constants_are_folded(void **state) {
 /* No two values that live at the same time may share bytes. */
 static void lives_that_overlap_have_memory_of_their_own(void **state) {
   compiled c = compile_text("graph \"chain\" {\n"
-                            "%0 = input(name=\"x\") : f32[64,64]\n" PARAMETER("1", "w", "64,64") PARAMETER("2", "v", "64,64")
+                            "%0 = input(name=\"x\") : f32[64,64]\n"
+                            PARAMETER("1", "w", "64,64")
+                            PARAMETER("2", "v", "64,64")
                             "%3 = linear(%0, %1; transpose_b=1) : f32[64,64]\n"
                             "%4 = linear(%3, %2; transpose_b=1) : f32[64,64]\n"
                             "%5 = linear(%4, %1; transpose_b=1) : f32[64,64]\n"
@@ -264,7 +276,8 @@ static void lives_that_overlap_have_memory_of_their_own(void **state) {
       const hfb_storage *other = &s->storage[v];
       if (other == written || other->kind != HFB_STORAGE_ARENA) continue;
       const bool alive = other->first_step < i && other->last_step > i;
-      const bool apart = other->offset + other->bytes <= written->offset || written->offset + written->bytes <= other->offset;
+      const bool apart =
+          other->offset + other->bytes <= written->offset || written->offset + written->bytes <= other->offset;
       assert_true(!alive || apart);
     }
   }

@@ -66,8 +66,8 @@ static bool linear_index(const hfb_shape *shape, const hfb_index_map *map, int b
   return true;
 }
 
-/* Splits a linear position into indices of dimensions [begin, end) of `shape`, outermost first: each coefficient goes to
- * the outermost dimension whose stride divides it. The result is right when no index can leave its range, which is
+/* Splits a linear position into indices of dimensions [begin, end) of `shape`, outermost first: each coefficient goes
+ * to the outermost dimension whose stride divides it. The result is right when no index can leave its range, which is
  * checked. */
 static bool split_index(const hfb_affine *linear, const hfb_shape *shape, int begin, int end, const hfb_space *space,
                         hfb_affine *out_dims) {
@@ -103,8 +103,8 @@ static bool split_index(const hfb_affine *linear, const hfb_shape *shape, int be
 
 /* Reshape works on groups of dimensions: the two shapes are cut where products of extents agree, and each group is
  * linearised and split on its own. Size-1 dimensions join the group before them. */
-bool hfb_index_map_reshape(const hfb_shape *input, const hfb_shape *result, const hfb_space *space, const hfb_index_map *map,
-                           hfb_index_map *out_map) {
+bool hfb_index_map_reshape(const hfb_shape *input, const hfb_shape *result, const hfb_space *space,
+                           const hfb_index_map *map, hfb_index_map *out_map) {
   out_map->rank = input->rank;
   int in = 0, res = 0;
   while (in < input->rank || res < result->rank) {
@@ -144,7 +144,8 @@ bool hfb_index_map_reshape(const hfb_shape *input, const hfb_shape *result, cons
   return true;
 }
 
-bool hfb_index_map_through(const hfb_node *node, const hfb_space *space, const hfb_index_map *map, hfb_index_map *out_map) {
+bool hfb_index_map_through(const hfb_node *node, const hfb_space *space, const hfb_index_map *map,
+                           hfb_index_map *out_map) {
   const hfb_shape *input = &node->inputs[0]->shape;
   const hfb_shape *result = &node->results[0].shape;
   int count = 0;

@@ -40,11 +40,12 @@ hfb_index_map hfb_index_map_broadcast(const hfb_index_map *map, const hfb_shape 
 
 /* From the map of a movement node's result to the map of its input; false when it is not affine (a reshape that splits
  * an index) or the node is no RESHAPE, TRANSPOSE, SLICE, EXPAND. */
-bool hfb_index_map_through(const hfb_node *node, const hfb_space *space, const hfb_index_map *map, hfb_index_map *out_map);
+bool hfb_index_map_through(const hfb_node *node, const hfb_space *space, const hfb_index_map *map,
+                           hfb_index_map *out_map);
 
 /* The same for a reshape given by its two shapes. */
-bool hfb_index_map_reshape(const hfb_shape *input, const hfb_shape *result, const hfb_space *space, const hfb_index_map *map,
-                           hfb_index_map *out_map);
+bool hfb_index_map_reshape(const hfb_shape *input, const hfb_shape *result, const hfb_space *space,
+                           const hfb_index_map *map, hfb_index_map *out_map);
 
 /* Where the elements of a value lie in the storage of another one: a strided view. */
 typedef struct hfb_view {
@@ -53,7 +54,8 @@ typedef struct hfb_view {
   int64_t strides[HFB_MAX_RANK];
 } hfb_view;
 
-/* One movement step on a view: from the input's view to the result's. `shape` is the input's. False when a copy is needed. */
+/* One movement step on a view: from the input's view to the result's. `shape` is the input's. False when a copy is
+ * needed. */
 bool hfb_view_through(const hfb_node *node, const hfb_view *input_view, hfb_view *out_view);
 
 #endif

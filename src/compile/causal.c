@@ -8,7 +8,8 @@ static const hfb_value *behind_views(const hfb_value *value) {
   while (value->node->op == HFB_OP_RESHAPE || value->node->op == HFB_OP_EXPAND) {
     const hfb_shape *from = &value->node->inputs[0]->shape, *to = &value->shape;
     if (from->rank < 2 || to->rank < 2) return value;
-    if (from->dim[from->rank - 1] != to->dim[to->rank - 1] || from->dim[from->rank - 2] != to->dim[to->rank - 2]) return value;
+    if (from->dim[from->rank - 1] != to->dim[to->rank - 1] || from->dim[from->rank - 2] != to->dim[to->rank - 2])
+      return value;
     value = value->node->inputs[0];
   }
   return value;

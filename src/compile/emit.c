@@ -76,7 +76,8 @@ static hfb_status write_units(const function *functions, int count, hfb_isa isa,
     hfb_strbuf comment;
     hfb_strbuf_init(&comment);
     describe(functions[i].first, &comment);
-    hfb_status status = hfb_codegen_loop(functions[i].first->loop, functions[i].name, hfb_strbuf_text(&comment), isa, &code->units[unit]);
+    hfb_status status = hfb_codegen_loop(functions[i].first->loop, functions[i].name, hfb_strbuf_text(&comment), isa,
+                                         &code->units[unit]);
     hfb_strbuf_deinit(&comment);
     HFB_TRY(status);
   }

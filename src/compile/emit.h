@@ -13,8 +13,8 @@ typedef struct hfb_code {
   int function_count; /* unique loops */
 } hfb_code;
 
-/* Sets step->function of every step with a loop (equal loops share one function) and schedule->scratch_bytes, and writes
- * the functions into at most `max_units` units. */
+/* Sets step->function of every step with a loop (equal loops share one function) and schedule->scratch_bytes, and
+ * writes the functions into at most `max_units` units. */
 hfb_status hfb_emit(hfb_schedule *schedule, hfb_isa isa, int max_units, hfb_code *out_code) HFB_MUST_USE;
 void hfb_code_deinit(hfb_code *code);
 

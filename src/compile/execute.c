@@ -41,7 +41,8 @@ static hfb_status run_rows(hfb_program *program, const hfb_step *step, void *fun
   for (int d = 0; d + 1 < loop->rank; d++) job.rows *= loop->extent[d];
   const int64_t inner = loop->extent[loop->rank - 1] > 0 ? loop->extent[loop->rank - 1] : 1;
   int64_t chunks = job.rows * inner / CHUNK_ELEMENTS + 1;
-  if (chunks > (int64_t)hfb_pool_size(pool) * CHUNKS_PER_WORKER) chunks = (int64_t)hfb_pool_size(pool) * CHUNKS_PER_WORKER;
+  if (chunks > (int64_t)hfb_pool_size(pool) * CHUNKS_PER_WORKER)
+    chunks = (int64_t)hfb_pool_size(pool) * CHUNKS_PER_WORKER;
   if (chunks > job.rows) chunks = job.rows > 0 ? job.rows : 1;
   job.chunk = (job.rows + chunks - 1) / chunks;
   if (job.chunk < 1) job.chunk = 1;
@@ -137,13 +138,15 @@ static hfb_status run_kernel(hfb_program *program, int index, const hfb_step *st
     const hfb_view *view = &step->operand_views[i];
     inputs[i] = hfb_tensor_borrow(node->inputs[i]->dtype, &node->inputs[i]->shape, NULL);
     memcpy(inputs[i].strides, view->strides, sizeof inputs[i].strides);
-    inputs[i].data = (char *)program->storages[view->base->id] + view->offset * (int64_t)hfb_dtype_bytes(view->base->dtype);
+    inputs[i].data =
+        (char *)program->storages[view->base->id] + view->offset * (int64_t)hfb_dtype_bytes(view->base->dtype);
   }
   result = hfb_tensor_borrow(step->result->dtype, &step->result->shape, program->storages[step->result->id]);
   const hfb_kernel_call call = {node, node->input_count, 1, inputs, &result, hfb_device_pool(program->device)};
   if (!program->kernels[index]) program->kernels[index] = hfb_kernel_select(&call, program->isa, false);
-  hfb_status status = program->kernels[index] ? program->kernels[index]->run(&call)
-                                              : HFB_FAIL(HFB_INTERNAL, "native: no kernel for op %s", hfb_op_info_of(node->op)->name);
+  hfb_status status = program->kernels[index]
+                          ? program->kernels[index]->run(&call)
+                          : HFB_FAIL(HFB_INTERNAL, "native: no kernel for op %s", hfb_op_info_of(node->op)->name);
   hfb_mem_free(inputs);
   return status;
 }

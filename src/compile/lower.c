@@ -71,7 +71,8 @@ static int slot_of(lowering *l, const hfb_value *value) {
     if (l->slots[i] == value) return i;
   }
   if (l->slot_count == MAX_SLOTS) {
-    if (l->status == HFB_OK) l->status = HFB_FAIL(HFB_UNSUPPORTED, "a fused loop over more than %d tensors; report the model", MAX_SLOTS);
+    if (l->status == HFB_OK)
+      l->status = HFB_FAIL(HFB_UNSUPPORTED, "a fused loop over more than %d tensors; report the model", MAX_SLOTS);
     return 0;
   }
   l->slots[l->slot_count] = value;
@@ -295,7 +296,7 @@ static int lower_value(lowering *l, const hfb_value *value, const hfb_index_map 
   return term;
 }
 
-/* ---- the iteration space -------------------------------------------------------------------------------------- */
+/* ---- the iteration space ---------------------------------------- */
 
 /* Reductions want their axis innermost: the root is either as large as what is reduced (layer norm), or has one element
  * for each row (a loss). */
@@ -321,14 +322,15 @@ static bool space_of_reduction(lowering *l, const hfb_node *reduce, hfb_index_ma
   return true;
 }
 
-/* Chooses the loop's dimensions, and the value and map to begin with: the root, or the input of a root that is a copying
- * reshape, since only over the input's dimensions are both addresses affine. */
+/* Chooses the loop's dimensions, and the value and map to begin with: the root, or the input of a root that is a
+ * copying reshape, since only over the input's dimensions are both addresses affine. */
 static bool choose_space(lowering *l, const hfb_value **out_start, hfb_index_map *out_map) {
   const hfb_value *start = l->root->node->op == HFB_OP_RESHAPE ? l->root->node->inputs[0] : l->root;
   const hfb_shape *shape = &start->shape;
   const hfb_node *reduce = l->p->reduce[l->root->id];
   if (shape->rank >= HFB_LOOP_MAX_RANK) {
-    l->status = HFB_FAIL(HFB_UNSUPPORTED, "native: a fused loop of rank %d; the limit is %d", shape->rank, HFB_LOOP_MAX_RANK - 1);
+    l->status = HFB_FAIL(HFB_UNSUPPORTED, "native: a fused loop of rank %d; the limit is %d", shape->rank,
+                         HFB_LOOP_MAX_RANK - 1);
     return false;
   }
   l->reduce_extent = -1;
@@ -342,7 +344,7 @@ static bool choose_space(lowering *l, const hfb_value **out_start, hfb_index_map
   return true;
 }
 
-/* ---- shaping the finished loop --------------------------------------------------------------------------------- */
+/* ---- shaping the finished loop ---------------------------------------- */
 
 static bool strides_merge(const int64_t *strides, const int64_t *extent, int begin, int end) {
   int next = -1;
@@ -373,8 +375,10 @@ bool hfb_loop_merge_dims(hfb_loop *loop, int begin, int end) {
   for (int i = 0; i < loop->store_count; i++) {
     if (!strides_merge(loop->stores[i].strides, loop->extent, begin, end)) return false;
   }
-  for (int i = 0; i < loop->term_count; i++) merge_strides(loop->terms[i].strides, loop->extent, loop->rank, begin, end);
-  for (int i = 0; i < loop->store_count; i++) merge_strides(loop->stores[i].strides, loop->extent, loop->rank, begin, end);
+  for (int i = 0; i < loop->term_count; i++)
+    merge_strides(loop->terms[i].strides, loop->extent, loop->rank, begin, end);
+  for (int i = 0; i < loop->store_count; i++)
+    merge_strides(loop->stores[i].strides, loop->extent, loop->rank, begin, end);
   int64_t product = 1;
   for (int d = begin; d < end; d++) product *= loop->extent[d];
   loop->extent[begin] = product;
@@ -408,7 +412,8 @@ static void merge_all(hfb_loop *loop, bool keep_inner) {
 static bool shape_tile(hfb_loop *loop, const hfb_node *product) {
   const hfb_shape *result = &product->results[0].shape;
   const int64_t n = result->dim[result->rank - 1];
-  const int64_t m = product->inputs[1]->shape.rank == 2 ? hfb_shape_elements(result) / (n ? n : 1) : result->dim[result->rank - 2];
+  const int64_t m =
+      product->inputs[1]->shape.rank == 2 ? hfb_shape_elements(result) / (n ? n : 1) : result->dim[result->rank - 2];
   int split = loop->rank; /* columns: the shortest tail of the dimensions with n elements */
   int64_t count = 1;
   while (split > 0 && count < n) count *= loop->extent[--split];
@@ -482,7 +487,8 @@ static void mark_per_row(hfb_loop *loop) {
 }
 
 /* Copies the terms out of the work area and adds the store of the root. */
-static hfb_status build_loop(lowering *l, int root_term, const hfb_value *start, const hfb_index_map *map, hfb_lowered *out) {
+static hfb_status build_loop(lowering *l, int root_term, const hfb_value *start, const hfb_index_map *map,
+                             hfb_lowered *out) {
   hfb_loop *loop = hfb_arena_alloc(l->arena, 1, sizeof *loop);
   if (!loop) return HFB_OUT_OF_MEMORY;
   loop->terms = hfb_arena_alloc(l->arena, (size_t)l->term_count, sizeof *loop->terms);
@@ -540,8 +546,8 @@ static hfb_status finish_loop(lowering *l, hfb_lowered *out) {
   return HFB_OK;
 }
 
-hfb_status hfb_lower_root(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *root, hfb_arena *arena,
-                          hfb_lowered *out_lowered) {
+hfb_status hfb_lower_root(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *root,
+                          hfb_arena *arena, hfb_lowered *out_lowered) {
   lowering l = {.p = partition, .storage = storage, .root = root, .tile = partition->tile[root->id], .arena = arena};
   hfb_index_map map;
   memset(out_lowered, 0, sizeof *out_lowered);

@@ -13,8 +13,8 @@ typedef struct hfb_lowered {
 
 /* The loop that computes and stores `root`. Scores (of attention) give a SCORE loop over (batch, head, query, key),
  * roots with a tile a TILE loop over (batch, row, column), others a ROWS loop. Everything is put in `arena`. */
-hfb_status hfb_lower_root(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *root, hfb_arena *arena,
-                          hfb_lowered *out_lowered) HFB_MUST_USE;
+hfb_status hfb_lower_root(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *root,
+                          hfb_arena *arena, hfb_lowered *out_lowered) HFB_MUST_USE;
 
 /* Merges neighbouring dimensions [begin, end) of a loop into one when the strides of every term and store allow. */
 bool hfb_loop_merge_dims(hfb_loop *loop, int begin, int end);

@@ -99,7 +99,8 @@ static int compare_offset(const void *a, const void *b) {
 static void place(block *b, block **placed, int placed_count, block **overlapping) {
   int count = 0;
   for (int i = 0; i < placed_count; i++) {
-    if (placed[i]->first_step <= b->last_step && b->first_step <= placed[i]->last_step) overlapping[count++] = placed[i];
+    if (placed[i]->first_step <= b->last_step && b->first_step <= placed[i]->last_step)
+      overlapping[count++] = placed[i];
   }
   qsort(overlapping, (size_t)count, sizeof *overlapping, compare_offset);
   int64_t at = 0;

@@ -12,7 +12,7 @@
  * product costs about 2 % and no memory. */
 enum { PACK_BELOW_ROWS = 768 };
 
-/* ---- passes --------------------------------------------------------------------------------------------------- */
+/* ---- passes ---------------------------------------- */
 
 static hfb_status dump_graph(const hfb_backend_options *options, const char *pass, const hfb_graph *graph) {
   if (!options->dump_pass || !options->dump_text || strcmp(options->dump_pass, pass) != 0) return HFB_OK;
@@ -40,7 +40,8 @@ static const struct {
     {"primitives", simplify_pass},
 };
 
-static hfb_status run_passes(const hfb_graph *graph, const hfb_backend_options *options, bool match_attention, hfb_graph **out_graph) {
+static hfb_status run_passes(const hfb_graph *graph, const hfb_backend_options *options, bool match_attention,
+                             hfb_graph **out_graph) {
   hfb_graph *current = NULL;
   HFB_TRY(dump_graph(options, "input", graph));
   for (size_t i = 0; i < sizeof graph_passes / sizeof graph_passes[0]; i++) {
@@ -75,7 +76,7 @@ static hfb_status build_schedule(hfb_program *p, const hfb_graph *graph, const h
   return hfb_memory_plan(p->schedule);
 }
 
-/* ---- compile -------------------------------------------------------------------------------------------------- */
+/* ---- compile ---------------------------------------- */
 
 static void native_destroy(hfb_program *p);
 
@@ -92,18 +93,21 @@ static hfb_status bind_functions(hfb_program *p) {
     p->packed_of[i] = -1;
     if (!s->steps[i].function) continue;
     p->functions[i] = hfb_jit_symbol(p->jit, s->steps[i].function);
-    if (!p->functions[i]) return HFB_FAIL(HFB_INTERNAL, "native: compiled code lacks function %s", s->steps[i].function);
+    if (!p->functions[i])
+      return HFB_FAIL(HFB_INTERNAL, "native: compiled code lacks function %s", s->steps[i].function);
   }
   for (int i = 0; i < p->graph->node_count; i++) {
     const hfb_node *node = p->graph->nodes[i];
-    if (node->op == HFB_OP_CONSTANT) p->storages[node->results[0].id] = (void *)hfb_node_attr(node, HFB_ATTR_DATA)->u.data;
+    if (node->op == HFB_OP_CONSTANT)
+      p->storages[node->results[0].id] = (void *)hfb_node_attr(node, HFB_ATTR_DATA)->u.data;
   }
   return HFB_OK;
 }
 
 /* The input that an index comes from, through movement ops; -1 when it is computed. */
 static int index_input(const hfb_graph *graph, const hfb_value *index) {
-  while (hfb_op_info_of(index->node->op)->op_class == HFB_CLASS_MOVE && index->node->input_count == 1) index = index->node->inputs[0];
+  while (hfb_op_info_of(index->node->op)->op_class == HFB_CLASS_MOVE && index->node->input_count == 1)
+    index = index->node->inputs[0];
   for (int i = 0; i < graph->input_count; i++) {
     if (graph->inputs[i] == index) return i;
   }
@@ -168,7 +172,7 @@ static hfb_status native_compile(const hfb_graph *graph, hfb_device *device, con
   return HFB_OK;
 }
 
-/* ---- parameters ----------------------------------------------------------------------------------------------- */
+/* ---- parameters ---------------------------------------- */
 
 static void release_packed(hfb_program *p) {
   for (int i = 0; i < p->packed_count; i++) {
@@ -189,8 +193,8 @@ static hfb_status pack_weight(hfb_program *p, const hfb_step *step, hfb_packed_w
   const char *data = (const char *)p->storages[w->parameter->id] + w->offset * (int64_t)hfb_dtype_bytes(dtype);
   w->bytes = hfb_gemm_packed_bytes(dtype, w->k, w->n, p->isa);
   HFB_TRY(hfb_device_alloc(p->device, w->bytes, &w->memory));
-  hfb_status status = hfb_gemm_pack_b(dtype, w->k, w->n, data, w->row_stride, w->col_stride, p->isa, hfb_device_pool(p->device),
-                                      w->memory, &w->packed);
+  hfb_status status = hfb_gemm_pack_b(dtype, w->k, w->n, data, w->row_stride, w->col_stride, p->isa,
+                                      hfb_device_pool(p->device), w->memory, &w->packed);
   if (status != HFB_OK) hfb_device_free(p->device, w->memory, w->bytes);
   return status;
 }
@@ -225,7 +229,7 @@ static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *param
   return HFB_OK;
 }
 
-/* ---- run ------------------------------------------------------------------------------------------------------ */
+/* ---- run ---------------------------------------- */
 
 static hfb_status check_ids(const hfb_program *p, const hfb_tensor *inputs) {
   for (int c = 0; c < p->id_check_count; c++) {
@@ -288,7 +292,8 @@ static hfb_status run_in_arena(hfb_program *p) {
 static hfb_status native_run(hfb_program *p, const hfb_tensor *inputs, hfb_tensor *outputs) {
   HFB_TRY(check_ids(p, inputs));
   for (int i = 0; i < p->graph->input_count; i++) {
-    if (!hfb_tensor_is_contiguous(&inputs[i])) return HFB_FAIL(HFB_INVALID_ARGUMENT, "input %d is not row-major; copy it first", i);
+    if (!hfb_tensor_is_contiguous(&inputs[i]))
+      return HFB_FAIL(HFB_INVALID_ARGUMENT, "input %d is not row-major; copy it first", i);
     p->storages[p->graph->inputs[i]->id] = inputs[i].data;
   }
   hfb_status status = allocate_outputs(p);
@@ -306,7 +311,7 @@ static hfb_status native_run(hfb_program *p, const hfb_tensor *inputs, hfb_tenso
   return status;
 }
 
-/* ---- the rest of the interface -------------------------------------------------------------------------------- */
+/* ---- the rest of the interface ---------------------------------------- */
 
 static void native_stats(const hfb_program *p, hfb_program_stats *out_stats) { *out_stats = p->stats; }
 

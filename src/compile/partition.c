@@ -20,7 +20,9 @@ static bool touches_half(const hfb_node *node) {
 
 bool hfb_is_kernel_step(const hfb_node *node) {
   const hfb_op_class op_class = class_of(node);
-  if (op_class != HFB_CLASS_SOURCE && op_class != HFB_CLASS_CONTRACT && op_class != HFB_CLASS_MOVE && touches_half(node)) return true;
+  if (op_class != HFB_CLASS_SOURCE && op_class != HFB_CLASS_CONTRACT && op_class != HFB_CLASS_MOVE &&
+      touches_half(node))
+    return true;
   switch (node->op) {
     case HFB_OP_CUMSUM:
     case HFB_OP_ARGMAX:
@@ -38,7 +40,8 @@ static bool is_step(const hfb_node *node) { return class_of(node) == HFB_CLASS_C
 
 static bool is_outside(const hfb_value *value) {
   const hfb_op op = value->node->op;
-  return op == HFB_OP_PARAMETER || op == HFB_OP_INPUT || (op == HFB_OP_CONSTANT && hfb_shape_elements(&value->shape) != 1);
+  return op == HFB_OP_PARAMETER || op == HFB_OP_INPUT ||
+         (op == HFB_OP_CONSTANT && hfb_shape_elements(&value->shape) != 1);
 }
 
 /* Made of iotas and scalars by a few cheap ops: computed wherever it is used. */
@@ -54,7 +57,8 @@ static bool is_free(const hfb_value *value, int depth) {
       break;
   }
   const hfb_op_class op_class = class_of(node);
-  if (depth > 6 || (op_class != HFB_CLASS_ELEMENTWISE && op_class != HFB_CLASS_MOVE) || hfb_is_kernel_step(node)) return false;
+  if (depth > 6 || (op_class != HFB_CLASS_ELEMENTWISE && op_class != HFB_CLASS_MOVE) || hfb_is_kernel_step(node))
+    return false;
   if (hfb_op_info_of(node->op)->tolerance == HFB_TOL_FUNCTION) return false;
   for (int i = 0; i < node->input_count; i++) {
     if (!is_free(node->inputs[i], depth + 1)) return false;
@@ -75,7 +79,8 @@ static hfb_status collect_users(hfb_partition *p) {
   HFB_TRY(hfb_mem_alloc((size_t)graph->value_count + 1, sizeof(int), &cursor));
   memcpy(cursor, p->user_begin, ((size_t)graph->value_count + 1) * sizeof(int));
   for (int i = 0; i < graph->node_count; i++) {
-    for (int k = 0; k < graph->nodes[i]->input_count; k++) p->users[cursor[graph->nodes[i]->inputs[k]->id]++] = graph->nodes[i];
+    for (int k = 0; k < graph->nodes[i]->input_count; k++)
+      p->users[cursor[graph->nodes[i]->inputs[k]->id]++] = graph->nodes[i];
   }
   hfb_mem_free(cursor);
   return HFB_OK;
@@ -120,11 +125,11 @@ bool hfb_partition_is_stored(const hfb_partition *partition, const hfb_value *va
   return is_outside(value) || (partition->root[value->id] == value && !partition->is_score[value->id]);
 }
 
-/* ---- what must be stored -------------------------------------------------------------------------------------- */
+/* ---- what must be stored ---------------------------------------- */
 
 /* The result of attention, [batch, heads, query, dim], is mostly transposed to [batch, query, heads, dim] and merged;
- * what an embedding of relative positions gives, [query, key, heads], to [heads, query, key]. Stored in the order of the
- * transposed value at once, it is read row by row. */
+ * what an embedding of relative positions gives, [query, key, heads], to [heads, query, key]. Stored in the order of
+ * the transposed value at once, it is read row by row. */
 static void choose_strides(const hfb_partition *p, const hfb_value *value, int64_t *out_strides) {
   hfb_shape_strides(&value->shape, out_strides);
   const bool attention = hfb_is_attention(value->node);
@@ -146,7 +151,8 @@ static void force_operand(hfb_partition *p, const hfb_value *value) {
   const hfb_value *chain[64];
   int length = 0;
   const hfb_value *base = value;
-  while (class_of(base->node) == HFB_CLASS_MOVE && !hfb_is_kernel_step(base->node) && !p->forced[base->id] && length < 64) {
+  while (class_of(base->node) == HFB_CLASS_MOVE && !hfb_is_kernel_step(base->node) && !p->forced[base->id] &&
+         length < 64) {
     chain[length++] = base;
     base = base->node->inputs[0];
   }
@@ -180,7 +186,7 @@ static void force_operands(hfb_partition *p) {
   for (int i = 0; i < p->graph->output_count; i++) force_operand(p, p->graph->outputs[i].value);
 }
 
-/* ---- the sweep ------------------------------------------------------------------------------------------------ */
+/* ---- the sweep ---------------------------------------- */
 
 /* The one root of all users; NULL when there are several, or when a user is a step. */
 static const hfb_value *common_root(const hfb_partition *p, const hfb_value *value) {
@@ -203,8 +209,9 @@ static bool dear_to_repeat(const hfb_value *value, const hfb_value *root) {
 }
 
 static void assign_contraction(hfb_partition *p, const hfb_value *value, const hfb_value *common) {
-  const bool fits = common && !p->forced[value->id] && !p->no_tile[value->id] && !p->tile[common->id] && !p->reduce[common->id] &&
-                    !hfb_is_attention(value->node) && !is_step(common->node) && common->dtype == value->dtype &&
+  const bool fits = common && !p->forced[value->id] && !p->no_tile[value->id] && !p->tile[common->id] &&
+                    !p->reduce[common->id] && !hfb_is_attention(value->node) && !is_step(common->node) &&
+                    common->dtype == value->dtype &&
                     hfb_shape_elements(&common->shape) == hfb_shape_elements(&value->shape);
   p->root[value->id] = fits ? common : value;
   if (fits) p->tile[common->id] = value;
@@ -259,10 +266,10 @@ void hfb_partition_sweep(hfb_partition *p) {
   if (p->again) hfb_partition_sweep(p); /* ends: every time one more value is forced */
 }
 
-/* ---- storage -------------------------------------------------------------------------------------------------- */
+/* ---- storage ---------------------------------------- */
 
-bool hfb_partition_view(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *value, hfb_view *out_view,
-                        const hfb_value **out_blocker) {
+bool hfb_partition_view(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *value,
+                        hfb_view *out_view, const hfb_value **out_blocker) {
   if (hfb_partition_is_stored(partition, value)) {
     out_view->base = value;
     out_view->offset = 0;

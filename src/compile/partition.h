@@ -44,8 +44,8 @@ bool hfb_is_kernel_step(const hfb_node *node);
 
 /* The stored value behind movement ops as a strided view; `storage` gives the strides of stored values. False when the
  * value is not stored or the chain needs a copy; *out_blocker is then the value to store. */
-bool hfb_partition_view(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *value, hfb_view *out_view,
-                        const hfb_value **out_blocker);
+bool hfb_partition_view(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *value,
+                        hfb_view *out_view, const hfb_value **out_blocker);
 
 /* Sets `storage` of every stored value: kind, index, strides, bytes. Returns the number of output storages. */
 int hfb_partition_assign_storage(const hfb_partition *partition, hfb_storage *storage);

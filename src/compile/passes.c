@@ -8,7 +8,7 @@
 #include "ir/transform.h"
 #include "kernels/kernel.h"
 
-/* ---- common subexpressions ------------------------------------------------------------------------------------ */
+/* ---- common subexpressions ---------------------------------------- */
 
 typedef struct node_table {
   hfb_node **slots; /* open addressing, power of two */
@@ -55,7 +55,8 @@ static bool node_same(const hfb_node *a, const hfb_node *b) {
   for (int i = 0; i < a->input_count; i++) {
     if (a->inputs[i] != b->inputs[i]) return false;
   }
-  if (a->results[0].dtype != b->results[0].dtype || !hfb_shape_equal(&a->results[0].shape, &b->results[0].shape)) return false;
+  if (a->results[0].dtype != b->results[0].dtype || !hfb_shape_equal(&a->results[0].shape, &b->results[0].shape))
+    return false;
   for (int i = 0; i < a->attr_count; i++) {
     if (a->attrs[i].key == HFB_ATTR_SCOPE) continue;
     const hfb_attr *other = hfb_node_attr(b, a->attrs[i].key);
@@ -72,7 +73,7 @@ static hfb_node *table_intern(node_table *table, hfb_node *node) {
   }
 }
 
-/* ---- liveness ------------------------------------------------------------------------------------------------- */
+/* ---- liveness ---------------------------------------- */
 
 static hfb_status live_nodes(const hfb_graph *graph, bool **out_live) {
   bool *live = NULL;
@@ -88,7 +89,7 @@ static hfb_status live_nodes(const hfb_graph *graph, bool **out_live) {
   return HFB_OK;
 }
 
-/* ---- simplify ------------------------------------------------------------------------------------------------- */
+/* ---- simplify ---------------------------------------- */
 
 /* A reduction over several axes: the axes move behind the others, merge into one, and that one is reduced. */
 static hfb_value *reduce_one_axis(hfb_builder *b, const hfb_node *node, hfb_value *input) {
@@ -204,7 +205,7 @@ hfb_status hfb_pass_simplify(const hfb_graph *graph, hfb_graph **out_graph) {
   return status;
 }
 
-/* ---- constant folding ----------------------------------------------------------------------------------------- */
+/* ---- constant folding ---------------------------------------- */
 
 enum { FOLD_MAX_ELEMENTS = 4096, FOLD_MAX_INPUTS = 4 };
 
@@ -227,7 +228,8 @@ static hfb_status fold_node(hfb_rewrite *rewrite, const hfb_node *node) {
   }
   const hfb_kernel_call call = {made, made->input_count, 1, inputs, &output, NULL};
   const hfb_kernel *kernel = hfb_kernel_select(&call, HFB_ISA_GENERIC, true);
-  hfb_status status = kernel ? kernel->run(&call) : HFB_FAIL(HFB_INTERNAL, "no reference kernel for %s", hfb_op_info_of(made->op)->name);
+  hfb_status status = kernel ? kernel->run(&call)
+                             : HFB_FAIL(HFB_INTERNAL, "no reference kernel for %s", hfb_op_info_of(made->op)->name);
   if (status == HFB_OK) {
     hfb_attr attrs[3] = {{.key = HFB_ATTR_SHAPE}, {.key = HFB_ATTR_DTYPE}, {.key = HFB_ATTR_DATA}};
     attrs[0].u.ints.count = result->shape.rank;
@@ -266,11 +268,12 @@ hfb_status hfb_pass_fold(const hfb_graph *graph, hfb_graph **out_graph) {
   return status;
 }
 
-/* ---- decomposition -------------------------------------------------------------------------------------------- */
+/* ---- decomposition ---------------------------------------- */
 
 /* Walks from the scores towards the product through elementwise ops of the same shape. Returns the product, NULL when
  * there is none or more than one. */
-static const hfb_node *score_product(const int *use_counts, const hfb_value *scores, const hfb_shape *shape, int depth) {
+static const hfb_node *score_product(const int *use_counts, const hfb_value *scores, const hfb_shape *shape,
+                                     int depth) {
   const hfb_node *node = scores->node;
   if (depth > 12) return NULL;
   if (node->op == HFB_OP_MATMUL) {
@@ -279,7 +282,8 @@ static const hfb_node *score_product(const int *use_counts, const hfb_value *sco
   if (hfb_op_info_of(node->op)->op_class != HFB_CLASS_ELEMENTWISE || use_counts[scores->id] != 1) return NULL;
   const hfb_node *found = NULL;
   for (int i = 0; i < node->input_count; i++) {
-    if (!hfb_shape_equal(&node->inputs[i]->shape, shape)) continue; /* masks and biases broadcast, or have other makers */
+    if (!hfb_shape_equal(&node->inputs[i]->shape, shape))
+      continue; /* masks and biases broadcast, or have other makers */
     const hfb_node *product = score_product(use_counts, node->inputs[i], shape, depth + 1);
     if (product && found) return NULL;
     if (product) found = product;
@@ -326,8 +330,8 @@ hfb_status hfb_pass_decompose(const hfb_graph *graph, bool match_attention, hfb_
   if (status == HFB_OK) {
     for (int i = 0; i < graph->node_count; i++) {
       const hfb_node *node = graph->nodes[i];
-      const bool whole = node->op == HFB_OP_FFT2_REAL ||
-                         (match_attention && node->op == HFB_OP_SOFTMAX && hfb_match_attention(graph, use_counts, node));
+      const bool whole = node->op == HFB_OP_FFT2_REAL || (match_attention && node->op == HFB_OP_SOFTMAX &&
+                                                          hfb_match_attention(graph, use_counts, node));
       if (whole || hfb_op_info_of(node->op)->level != HFB_LEVEL_FRAMEWORK) {
         hfb_rewrite_copy(&rewrite, node);
       } else {

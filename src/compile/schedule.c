@@ -25,7 +25,7 @@ static void forbid_tile(attempt *a, const hfb_value *product) {
   a->blocked = true;
 }
 
-/* ---- operands ------------------------------------------------------------------------------------------------- */
+/* ---- operands ---------------------------------------- */
 
 static hfb_status add_operand(attempt *a, hfb_step *step, const hfb_value *value) {
   for (int i = 0; i < step->operand_count; i++) {
@@ -69,18 +69,20 @@ static hfb_status attach_loop(attempt *a, hfb_step *step, const hfb_value *root)
   step->loop = lowered.loop;
   step->slot_values = lowered.slot_values;
   for (int i = 0; i < step->loop->slot_count; i++) {
-    if (lowered.slot_values[i] && lowered.slot_values[i] != step->result) HFB_TRY(add_operand(a, step, lowered.slot_values[i]));
+    if (lowered.slot_values[i] && lowered.slot_values[i] != step->result)
+      HFB_TRY(add_operand(a, step, lowered.slot_values[i]));
   }
   return HFB_OK;
 }
 
-/* ---- matrix products ------------------------------------------------------------------------------------------ */
+/* ---- matrix products ---------------------------------------- */
 
 /* Batch dimensions that the second operand does not have, and that follow each other in memory in the first operand and
  * the result, become rows. Returns false when the operand must be copied for that. */
 static bool batch_to_rows(hfb_step *step) {
   bool shared = true;
-  for (int d = 0; d < step->batch_rank; d++) shared = shared && (step->b.batch_strides[d] == 0 || step->batch_dims[d] == 1);
+  for (int d = 0; d < step->batch_rank; d++)
+    shared = shared && (step->b.batch_strides[d] == 0 || step->batch_dims[d] == 1);
   if (!shared || step->batch_rank == 0) return true;
   int64_t a_next = step->a.row_stride * step->m, rows = step->m;
   for (int d = step->batch_rank - 1; d >= 0; d--) {
@@ -103,7 +105,8 @@ static void take_bias(hfb_step *step) {
   for (int t = 0; t < 2; t++) {
     const hfb_term *bias = &loop->terms[t], *tile = &loop->terms[1 - t];
     if (bias->kind != HFB_TERM_LOAD || tile->kind != HFB_TERM_LOAD || tile->slot != 0 || bias->slot == 0) continue;
-    const bool along_columns = bias->strides[0] == 0 && bias->strides[1] == 0 && (bias->strides[2] == 1 || step->n == 1);
+    const bool along_columns =
+        bias->strides[0] == 0 && bias->strides[1] == 0 && (bias->strides[2] == 1 || step->n == 1);
     if (!along_columns || bias->offset != 0 || bias->args[0] >= 0) continue;
     step->bias = step->slot_values[bias->slot];
     step->loop = NULL;
@@ -113,7 +116,8 @@ static void take_bias(hfb_step *step) {
 
 static hfb_status plan_gemm(attempt *a, hfb_step *step, const hfb_node *node) {
   const hfb_shape *c = &node->results[0].shape;
-  const bool transpose_a = hfb_node_int(node, HFB_ATTR_TRANSPOSE_A) != 0, transpose_b = hfb_node_int(node, HFB_ATTR_TRANSPOSE_B) != 0;
+  const bool transpose_a = hfb_node_int(node, HFB_ATTR_TRANSPOSE_A) != 0,
+             transpose_b = hfb_node_int(node, HFB_ATTR_TRANSPOSE_B) != 0;
   step->kind = HFB_STEP_GEMM;
   step->node = node;
   step->m = c->dim[c->rank - 2];
@@ -144,9 +148,11 @@ static hfb_status plan_gemm(attempt *a, hfb_step *step, const hfb_node *node) {
   return HFB_OK;
 }
 
-/* ---- attention ------------------------------------------------------------------------------------------------ */
+/* ---- attention ---------------------------------------- */
 
-static hfb_status unsupported_attention(const char *why) { return HFB_FAIL(HFB_UNSUPPORTED, "native: attention %s", why); }
+static hfb_status unsupported_attention(const char *why) {
+  return HFB_FAIL(HFB_UNSUPPORTED, "native: attention %s", why);
+}
 
 /* A score function that only scales is a number, and a first factor can always be taken out of it. */
 static void take_scale(hfb_step *step) {
@@ -160,7 +166,8 @@ static void take_scale(hfb_step *step) {
   }
   if (users != 1 || loop->terms[user].op != HFB_OP_MUL_SCALAR || loop->terms[user].kind != HFB_TERM_OP) return;
   step->scale = (float)loop->terms[user].value;
-  for (int i = user; i + 1 < loop->term_count; i++) loop->terms[i] = loop->terms[i + 1]; /* term `user` becomes term 0 */
+  for (int i = user; i + 1 < loop->term_count; i++)
+    loop->terms[i] = loop->terms[i + 1]; /* term `user` becomes term 0 */
   loop->term_count--;
   for (int i = 0; i < loop->term_count; i++) {
     for (int k = 0; k < 3; k++) {
@@ -205,7 +212,7 @@ static hfb_status plan_attention(attempt *a, hfb_step *step, const hfb_node *pv)
   return HFB_OK;
 }
 
-/* ---- all steps ------------------------------------------------------------------------------------------------ */
+/* ---- all steps ---------------------------------------- */
 
 static hfb_status plan_kernel(attempt *a, hfb_step *step, const hfb_node *node) {
   step->kind = HFB_STEP_KERNEL;
@@ -235,7 +242,8 @@ static hfb_status plan_step(attempt *a, const hfb_value *root) {
   if (class_of(root->node) == HFB_CLASS_CONTRACT) return plan_gemm(a, step, root->node);
   if (hfb_is_kernel_step(root->node)) return plan_kernel(a, step, root->node);
   if (tile) return plan_gemm(a, step, tile->node);
-  if (root->dtype == HFB_BF16 || root->dtype == HFB_F16) return plan_kernel(a, step, root->node); /* a copying movement */
+  if (root->dtype == HFB_BF16 || root->dtype == HFB_F16)
+    return plan_kernel(a, step, root->node); /* a copying movement */
   step->kind = HFB_STEP_ROWS;
   return attach_loop(a, step, root);
 }
@@ -244,7 +252,8 @@ static hfb_status plan_output_views(attempt *a) {
   hfb_schedule *s = a->s;
   for (int i = 0; i < s->graph->output_count; i++) {
     const hfb_value *blocker = NULL;
-    if (!hfb_partition_view(a->p, s->storage, s->graph->outputs[i].value, &s->output_views[i], &blocker)) force(a, blocker);
+    if (!hfb_partition_view(a->p, s->storage, s->graph->outputs[i].value, &s->output_views[i], &blocker))
+      force(a, blocker);
   }
   return HFB_OK;
 }
@@ -270,7 +279,8 @@ hfb_status hfb_schedule_create(const hfb_graph *graph, hfb_schedule **out_schedu
   s->graph = graph;
   hfb_status status = hfb_mem_alloc((size_t)graph->node_count + 1, sizeof *s->steps, &s->steps);
   if (status == HFB_OK) status = hfb_mem_alloc((size_t)graph->value_count + 1, sizeof *s->storage, &s->storage);
-  if (status == HFB_OK) status = hfb_mem_alloc((size_t)graph->output_count + 1, sizeof *s->output_views, &s->output_views);
+  if (status == HFB_OK)
+    status = hfb_mem_alloc((size_t)graph->output_count + 1, sizeof *s->output_views, &s->output_views);
   if (status == HFB_OK) status = hfb_partition_create(graph, &p);
   attempt a = {.s = s, .p = p, .blocked = true};
   /* Every failed attempt forces one more value, so the number of values bounds the attempts. */
@@ -311,10 +321,11 @@ hfb_status hfb_schedule_print(const hfb_schedule *schedule, hfb_strbuf *out_text
     char shape[HFB_SHAPE_TEXT_BYTES];
     hfb_strbuf_printf(out_text, "step %d: %s", i, step_kind_name(step->kind));
     if (step->kind == HFB_STEP_GEMM || step->kind == HFB_STEP_ATTENTION) {
-      hfb_strbuf_printf(out_text, " batch=%lld m=%lld n=%lld k=%lld", (long long)step->batch, (long long)step->m, (long long)step->n,
-                        (long long)step->k);
+      hfb_strbuf_printf(out_text, " batch=%lld m=%lld n=%lld k=%lld", (long long)step->batch, (long long)step->m,
+                        (long long)step->n, (long long)step->k);
       if (step->bias) hfb_strbuf_printf(out_text, " bias=%%%d", step->bias->id);
-      if (step->kind == HFB_STEP_ATTENTION) hfb_strbuf_printf(out_text, " scale=%g causal=%d", step->scale, step->causal);
+      if (step->kind == HFB_STEP_ATTENTION)
+        hfb_strbuf_printf(out_text, " scale=%g causal=%d", step->scale, step->causal);
     } else if (step->kind == HFB_STEP_KERNEL) {
       hfb_strbuf_printf(out_text, " %s", hfb_op_info_of(step->node->op)->name);
     }

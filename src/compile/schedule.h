@@ -1,7 +1,7 @@
 /* The schedule: the graph as a list of steps over storages.
  *
- * partition.c decides which values get storage and which are computed inside a loop; lower.c makes the loops; schedule.c
- * puts the steps in order. Values without storage are never written to memory. */
+ * partition.c decides which values get storage and which are computed inside a loop; lower.c makes the loops;
+ * schedule.c puts the steps in order. Values without storage are never written to memory. */
 #ifndef HFB_COMPILE_SCHEDULE_H
 #define HFB_COMPILE_SCHEDULE_H
 
@@ -29,7 +29,8 @@ typedef struct hfb_step {
   const hfb_value *result;  /* whose storage the step writes */
   hfb_loop *loop;           /* NULL: none */
   const char *function;     /* name of the generated function; equal loops share one */
-  const hfb_value **slot_values; /* for each slot of the loop: the value whose storage it is; NULL: slot 0 of TILE, SCORE */
+  const hfb_value *
+      *slot_values; /* for each slot of the loop: the value whose storage it is; NULL: slot 0 of TILE, SCORE */
 
   /* GEMM; a, b, v for ATTENTION are q, k, v */
   int64_t m, n, k, batch;
