@@ -41,7 +41,7 @@ static hfb_status add_operand(attempt *a, hfb_step *step, const hfb_value *value
   return HFB_OK;
 }
 
-/* The last two dimensions as a matrix, swapped if asked, the others as batch strides against `batch_rank` dimensions. */
+/* The last two dimensions as a matrix, swapped if asked, the others as batch strides of `batch_rank` dimensions. */
 static bool matrix_view(attempt *a, const hfb_value *value, bool transposed, int batch_rank, hfb_matrix_view *out) {
   const hfb_value *blocker = NULL;
   if (!hfb_partition_view(a->p, a->s->storage, value, &out->view, &blocker)) {
