@@ -2,11 +2,10 @@
  * 2008, with A read in place: row-major A needs no packing when its tile stays in L1).
  *
  * C is cut into tasks of rows x panels; the pool hands them out. A task walks
- *     blocks of K -> blocks of about 64 rows -> panels of B -> tiles of C
- * when it packs B itself, so that each part of B is packed once, and
- *     blocks of 64 rows -> blocks of K -> panels -> tiles
- * when B is packed already, so that C stays in cache until the epilogue has seen it. K is cut in the same way for
- * every number of threads: the order of the additions is fixed. */
+ *     blocks of K -> blocks of about 64 rows -> panels of B -> tiles of C,
+ * so that a block of B is brought into L2 (and packed, if it has to be) once. C comes back for every block of K, which
+ * moves far less memory: 2 elements of C for each 768 multiply-adds. K is cut in the same way for every number of
+ * threads: the order of the additions is fixed. */
 #include "kernels/gemm.h"
 
 #include <stdbool.h>
@@ -16,7 +15,8 @@
 #include "kernels/gemm_pack.h"
 
 enum {
-  ROW_BLOCK = 64,                /* rows that share a block of B in L2 */
+  ROW_BLOCK = 64,                /* rows that pass by a panel of B, and are then handed to the epilogue */
+  ROW_BLOCK_PACKED = 256,        /* the same where A is packed: its columns are read in longer runs */
   B_BLOCK_BYTES = 600 * 1024,    /* of a 1 MiB L2; the rest is for A and C */
   FEW_ROWS = 16,                 /* up to here packing B costs more than it gains */
   FEW_COLUMNS = 4,               /* up to here a tile would be mostly empty */
@@ -43,7 +43,7 @@ typedef struct gemm_job {
   int64_t width;       /* columns of a panel */
   int64_t panel_count;
   int64_t tile_rows;   /* of the largest tile */
-  int64_t k_block;     /* depth of a block */
+  int64_t row_block, k_block; /* rows and depth of a block of A */
   int64_t row_tasks, column_tasks;
   int64_t rows_per_task, panels_per_task;
   size_t a_scratch_offset, scratch_bytes;
@@ -119,30 +119,21 @@ static void finish_rows(const gemm_task *task, int64_t row, int64_t row_end) {
 
 /* The next block of rows; a short rest is taken along. */
 static int64_t row_block_end(const gemm_task *task, int64_t row) {
-  const int64_t block = round_up(ROW_BLOCK, task->job->tile_rows);
+  const int64_t block = task->job->row_block;
   return task->row_end - row < block + block / 4 ? task->row_end : row + block;
-}
-
-static void run_packed(const gemm_task *task) {
-  const gemm_job *job = task->job;
-  const hfb_packed_b *packed = job->gemm->packed_b;
-  for (int64_t row = task->row, end; row < task->row_end; row = end) {
-    end = row_block_end(task, row);
-    for (int64_t k0 = 0; k0 == 0 || k0 < job->gemm->k; k0 += job->k_block) {
-      const b_block block = {.b = at(job, packed->memory, task->col * packed->k + k0 * packed->width),
-                             .panel_elements = packed->width * packed->k,
-                             .k_stride = packed->width};
-      multiply_rows(task, row, end, k0, min_i64(job->k_block, job->gemm->k - k0), &block);
-    }
-    finish_rows(task, row, end);
-  }
 }
 
 static b_block provide_block(const gemm_task *task, int64_t k0, int64_t depth) {
   const gemm_job *job = task->job;
   const hfb_gemm *gemm = job->gemm;
+  if (job->b_mode == B_PACKED) {
+    const hfb_packed_b *packed = gemm->packed_b;
+    return (b_block){.b = at(job, packed->memory, task->col * packed->k + k0 * packed->width),
+                     .panel_elements = packed->width * packed->k,
+                     .k_stride = packed->width};
+  }
   const char *b = at(job, task->b, k0 * gemm->b_row_stride + task->col * gemm->b_col_stride);
-  int64_t columns = task->col_end - task->col;
+  const int64_t columns = task->col_end - task->col;
   if (job->b_mode == B_PACK) {
     job->kernels->pack_b(b, gemm->b_row_stride, gemm->b_col_stride, depth, columns, job->width, task->b_scratch);
     return (b_block){.b = task->b_scratch, .panel_elements = job->width * depth, .k_stride = job->width};
@@ -156,7 +147,7 @@ static b_block provide_block(const gemm_task *task, int64_t k0, int64_t depth) {
   return block;
 }
 
-static void run_unpacked(const gemm_task *task) {
+static void run_blocks(const gemm_task *task) {
   const gemm_job *job = task->job;
   for (int64_t k0 = 0; k0 == 0 || k0 < job->gemm->k; k0 += job->k_block) {
     const int64_t depth = min_i64(job->k_block, job->gemm->k - k0);
@@ -215,11 +206,10 @@ static void run_task(void *context, int64_t index, int worker) {
     task.b_scratch = job->own_scratch ? job->own_scratch : hfb_pool_scratch(job->pool, worker);
     task.a_scratch = task.b_scratch + job->a_scratch_offset;
   }
-  switch (job->b_mode) {
-    case B_PACKED: run_packed(&task); break;
-    case B_PACK:
-    case B_IN_PLACE: run_unpacked(&task); break;
-    case B_DOT: run_dot(&task); break;
+  if (job->b_mode == B_DOT) {
+    run_dot(&task);
+  } else {
+    run_blocks(&task);
   }
 }
 
@@ -279,13 +269,14 @@ static void plan(gemm_job *job) {
   job->tile_rows = hfb_gemm_tile_rows(kernels, job->width);
   const int64_t blocks = max_i64(1, ceil_div(gemm->k, kernels->k_block));
   job->k_block = max_i64(1, round_up(ceil_div(gemm->k, blocks), kernels->lanes));
+  job->row_block = round_up(job->packs_a ? ROW_BLOCK_PACKED : ROW_BLOCK, job->tile_rows);
   plan_tasks(job);
 
   const size_t element_bytes = (size_t)kernels->element_bytes;
   const int64_t b_panels = job->b_mode == B_PACK ? job->panels_per_task : job->b_mode == B_IN_PLACE ? 1 : 0;
-  const int64_t row_block = round_up(ROW_BLOCK, job->tile_rows) * 5 / 4;
+  const int64_t a_rows = job->row_block + job->row_block / 4;
   job->a_scratch_offset = (size_t)(b_panels * job->width * job->k_block) * element_bytes;
-  job->scratch_bytes = job->a_scratch_offset + (job->packs_a ? (size_t)(row_block * job->k_block) * element_bytes : 0);
+  job->scratch_bytes = job->a_scratch_offset + (job->packs_a ? (size_t)(a_rows * job->k_block) * element_bytes : 0);
 }
 
 /* ---- the entry ---- */

@@ -14,8 +14,8 @@
 /* Called on finished tiles while they are in cache: rows [row, row+rows) and columns [col, col+cols) of matrix `batch`.
  * `tile` points at C[row][col], `ldc` is its row stride. It may rewrite the tile and read anything else. Every
  * element is in exactly one tile. Called from pool threads. */
-typedef void (*hfb_gemm_epilogue_fn)(const void *context, void *tile, int64_t ldc, int64_t batch, int64_t row, int64_t rows,
-                                     int64_t col, int64_t cols);
+typedef void (*hfb_gemm_epilogue_fn)(const void *context, void *tile, int64_t ldc, int64_t batch, int64_t row,
+                                     int64_t rows, int64_t col, int64_t cols);
 
 typedef struct hfb_packed_b hfb_packed_b; /* opaque: K x N in panels for one ISA */
 

@@ -7,6 +7,7 @@ void hfb_gemm_block_run(const hfb_gemm_block *block) {
   const hfb_gemm_isa *kernels = block->kernels;
   const int64_t element_bytes = kernels->element_bytes;
   const int64_t tile_count = hfb_gemm_strip_count(kernels, block->width, block->rows);
+  const int64_t tile_rows = block->rows / tile_count, larger_tiles = block->rows % tile_count;
   const int64_t a_step_bytes = (block->a_is_packed ? block->depth : block->a_row_stride) * element_bytes;
   hfb_gemm_tile tile = {
       .k = block->depth,
@@ -24,14 +25,14 @@ void hfb_gemm_block_run(const hfb_gemm_block *block) {
     tile.b = is_partial ? block->b_partial : b;
     tile.b_k_stride = is_partial ? block->width : block->b_k_stride;
     tile.bias = block->bias ? block->bias + col : NULL;
-    for (int64_t t = 0; t < tile_count; t++) {
-      const int64_t first = block->rows * t / tile_count, end = block->rows * (t + 1) / tile_count;
-      const int64_t next = t + 1 < tile_count ? end : 0;
-      if (block->a_is_packed) tile.a_k_stride = end - first;
-      tile.a = (const char *)block->a + first * a_step_bytes;
+    for (int64_t t = 0, row = 0, rows; t < tile_count; t++, row += rows) {
+      rows = tile_rows + (t < larger_tiles);
+      const int64_t next = t + 1 < tile_count ? row + rows : 0;
+      if (block->a_is_packed) tile.a_k_stride = rows;
+      tile.a = (const char *)block->a + row * a_step_bytes;
       tile.next_a = (const char *)block->a + next * a_step_bytes;
-      tile.c = (char *)block->c + (first * block->c_row_stride + col) * element_bytes;
-      hfb_gemm_tile_run(kernels, end - first, &tile);
+      tile.c = (char *)block->c + (row * block->c_row_stride + col) * element_bytes;
+      hfb_gemm_tile_run(kernels, rows, &tile);
     }
   }
 }

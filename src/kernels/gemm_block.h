@@ -30,7 +30,7 @@ static inline int64_t hfb_gemm_tile_rows(const hfb_gemm_isa *kernels, int64_t wi
   return kernels->max_rows[width / kernels->lanes];
 }
 
-/* Rows are dealt out evenly to this many tiles: tile t takes the rows from rows*t/count on. */
+/* Rows are dealt out evenly to this many tiles; the first ones take one more when it does not work out. */
 static inline int64_t hfb_gemm_strip_count(const hfb_gemm_isa *kernels, int64_t width, int64_t rows) {
   const int64_t tile_rows = hfb_gemm_tile_rows(kernels, width);
   return (rows + tile_rows - 1) / tile_rows;

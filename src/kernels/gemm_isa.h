@@ -35,7 +35,8 @@ typedef void (*hfb_gemm_tile_fn)(const hfb_gemm_tile *tile);
 typedef void (*hfb_gemm_pack_b_fn)(const void *b, int64_t row_stride, int64_t col_stride, int64_t k, int64_t n,
                                    int64_t width, void *out);
 
-/* A[rows][k] into strips out[strip][k][rows of the strip]; strip s holds the rows from rows*s/strips on. */
+/* A[rows][k] into strips out[strip][k][rows of the strip]; the first rows % strips strips have one row more than the
+ * others. */
 typedef void (*hfb_gemm_pack_a_fn)(const void *a, int64_t row_stride, int64_t col_stride, int64_t rows, int64_t strips,
                                    int64_t k, void *out);
 

@@ -15,6 +15,7 @@ typedef vec_f32 gemm_vec;
 #define gemm_vec_store_partial hfb_vec_store_partial
 #define gemm_vec_fma hfb_vec_fma
 #define gemm_vec_hsum hfb_vec_hsum
+#define gemm_vec_hsum4 hfb_vec_hsum4
 #define gemm_vec_transpose hfb_vec_transpose
 
 #endif

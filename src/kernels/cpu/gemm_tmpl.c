@@ -156,7 +156,9 @@ static void pack_columns(const gemm_scalar *b, int64_t col_stride, int64_t k, in
 HFB_ALWAYS_INLINE void copy_panel(const int vectors, const gemm_scalar *b, int64_t row_stride, int64_t rows,
                                   gemm_scalar *out) {
   HFB_NO_UNROLL for (int64_t row = 0; row < rows; row++) {
-    HFB_UNROLL for (int j = 0; j < vectors; j++) gemm_vec_store(out + j * GEMM_LANES, gemm_vec_load(b + j * GEMM_LANES));
+    HFB_UNROLL for (int j = 0; j < vectors; j++) {
+      gemm_vec_store(out + j * GEMM_LANES, gemm_vec_load(b + j * GEMM_LANES));
+    }
     b += row_stride;
     out += vectors * GEMM_LANES;
   }
@@ -219,27 +221,30 @@ static void pack_b(const void *b, int64_t row_stride, int64_t col_stride, int64_
   }
 }
 
-/* Strips are written side by side, a few k at a time, because they share the lines of A. Where the strip has room,
- * whole vectors are stored; what they write too much is overwritten by the next k. */
+/* `count` rows of A, contiguous or not, for `steps` values of k into one strip. Whole vectors are stored while there is
+ * room in it: what they write too much is overwritten by the next k. */
+static void pack_strip(const gemm_scalar *a, int64_t row_stride, int64_t col_stride, int64_t count, int64_t steps,
+                       int64_t room, gemm_scalar *out) {
+  for (int64_t step = 0; step < steps; step++, a += col_stride, out += count, room -= count) {
+    if (row_stride != 1) {
+      for (int64_t i = 0; i < count; i++) out[i] = a[i * row_stride];
+      continue;
+    }
+    for (int64_t i = 0; i < count; i += GEMM_LANES) {
+      store_first(out + i, load_first(a + i, count - i), room - i >= GEMM_LANES ? GEMM_LANES : count - i);
+    }
+  }
+}
+
+/* A few k at a time through all strips: where A is stored column by column, a handful of lines is read along. */
 static void pack_a(const void *a, int64_t row_stride, int64_t col_stride, int64_t rows, int64_t strips, int64_t k,
                    void *out) {
   for (int64_t k0 = 0; k0 < k; k0 += COPY_ROWS) {
-    const int64_t k_end = min_i64(k, k0 + COPY_ROWS);
-    for (int64_t strip = 0; strip < strips; strip++) {
-      const int64_t first = rows * strip / strips, count = rows * (strip + 1) / strips - first;
-      for (int64_t step = k0; step < k_end; step++) {
-        const gemm_scalar *from = (const gemm_scalar *)a + first * row_stride + step * col_stride;
-        gemm_scalar *to = (gemm_scalar *)out + first * k + step * count;
-        if (row_stride != 1) {
-          for (int64_t i = 0; i < count; i++) to[i] = from[i * row_stride];
-          continue;
-        }
-        for (int64_t i = 0; i < count; i += GEMM_LANES) {
-          gemm_vec v = load_first(from + i, count - i);
-          const int64_t room = (k - step) * count - i;
-          store_first(to + i, v, room >= GEMM_LANES ? room : count - i);
-        }
-      }
+    int64_t count;
+    for (int64_t strip = 0, first = 0; strip < strips; strip++, first += count) {
+      count = rows / strips + (strip < rows % strips);
+      pack_strip((const gemm_scalar *)a + first * row_stride + k0 * col_stride, row_stride, col_stride, count,
+                 min_i64(k - k0, COPY_ROWS), (k - k0) * count, (gemm_scalar *)out + first * k + k0 * count);
     }
   }
 }
@@ -262,9 +267,15 @@ HFB_ALWAYS_INLINE void dot_tile(const int rows, const int columns, const hfb_gem
   }
   const gemm_scalar *bias = dot->bias;
   HFB_UNROLL for (int i = 0; i < rows; i++) {
+    gemm_scalar sums[DOT_COLUMNS];
+    if (columns == DOT_COLUMNS) {
+      gemm_vec_hsum4(acc + i * columns, sums);
+    } else {
+      HFB_UNROLL for (int j = 0; j < columns; j++) sums[j] = gemm_vec_hsum(acc[i * columns + j]);
+    }
     gemm_scalar *c = (gemm_scalar *)dot->c + (row + i) * dot->c_row_stride + col;
     HFB_UNROLL for (int j = 0; j < columns; j++) {
-      gemm_scalar value = gemm_vec_hsum(acc[i * columns + j]) * (gemm_scalar)dot->alpha;
+      gemm_scalar value = sums[j] * (gemm_scalar)dot->alpha;
       if (dot->accumulate) value += c[j];
       if (bias) value += bias[col + j];
       c[j] = value;

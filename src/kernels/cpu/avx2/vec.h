@@ -68,6 +68,14 @@ static inline float hfb_vec_hsum(vec_f32 x) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+/* out[i] is the sum of the lanes of x[i]. */
+static inline void hfb_vec_hsum4(const vec_f32 x[4], float out[4]) {
+  vec_f32 low = _mm256_add_ps(_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));
+  vec_f32 high = _mm256_add_ps(_mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));
+  vec_f32 quads = _mm256_add_ps((vec_f32)_mm256_unpacklo_pd((__m256d)low, (__m256d)high),
+                                (vec_f32)_mm256_unpackhi_pd((__m256d)low, (__m256d)high));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(quads), _mm256_extractf128_ps(quads, 1)));
+}
 static inline float hfb_vec_hmax(vec_f32 x) {
   __m128 s = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   s = _mm_max_ps(s, _mm_movehl_ps(s, s));

@@ -26,6 +26,10 @@ static inline void hfb_vec_f64_store_partial(double *p, vec_f64 v, int64_t count
 }
 static inline vec_f64 hfb_vec_f64_fma(vec_f64 a, vec_f64 b, vec_f64 c) { return _mm256_fmadd_pd(a, b, c); }
 static inline double hfb_vec_f64_hsum(vec_f64 x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+/* out[i] is the sum of the lanes of x[i]. */
+static inline void hfb_vec_f64_hsum4(const vec_f64 x[4], double out[4]) {
+  for (int i = 0; i < 4; i++) out[i] = hfb_vec_f64_hsum(x[i]);
+}
 
 HFB_ALWAYS_INLINE void hfb_vec_f64_transpose(vec_f64 rows[VEC_F64_LANES]) {
   vec_f64 a = _mm256_unpacklo_pd(rows[0], rows[1]), b = _mm256_unpackhi_pd(rows[0], rows[1]);

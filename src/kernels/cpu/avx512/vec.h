@@ -57,6 +57,15 @@ static inline vec_f32 hfb_vec_select(vec_mask mask, vec_f32 yes, vec_f32 no) {
 static inline vec_f32 hfb_vec_scale2(vec_f32 x, vec_f32 n) { return _mm512_scalef_ps(x, n); }
 
 static inline float hfb_vec_hsum(vec_f32 x) { return _mm512_reduce_add_ps(x); }
+/* out[i] is the sum of the lanes of x[i]. */
+static inline void hfb_vec_hsum4(const vec_f32 x[4], float out[4]) {
+  vec_f32 low = _mm512_add_ps(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));
+  vec_f32 high = _mm512_add_ps(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));
+  vec_f32 quads = _mm512_add_ps((vec_f32)_mm512_unpacklo_pd((__m512d)low, (__m512d)high),
+                                (vec_f32)_mm512_unpackhi_pd((__m512d)low, (__m512d)high));
+  __m256 half = _mm256_add_ps(_mm512_castps512_ps256(quads), _mm512_extractf32x8_ps(quads, 1));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
 static inline float hfb_vec_hmax(vec_f32 x) { return _mm512_reduce_max_ps(x); }
 static inline float hfb_vec_hmin(vec_f32 x) { return _mm512_reduce_min_ps(x); }
 

@@ -86,6 +86,10 @@ static inline vec_f32 hfb_vec_scale2(vec_f32 x, vec_f32 n) {
 }
 
 static inline float hfb_vec_hsum(vec_f32 x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+/* out[i] is the sum of the lanes of x[i]. */
+static inline void hfb_vec_hsum4(const vec_f32 x[4], float out[4]) {
+  for (int i = 0; i < 4; i++) out[i] = hfb_vec_hsum(x[i]);
+}
 static inline float hfb_vec_hmax(vec_f32 x) {
   float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];
   return a > b ? a : b;
