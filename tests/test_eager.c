@@ -118,7 +118,8 @@ typedef struct block {
 
 static block make_block(void) {
   block k = {.graph = build_block(24, 32)};
-  static const op_case as_floats = {.text = "block", .input_count = 2, .inputs = {{.kind = 'f'}, {.kind = 'i', .bound = 10}}};
+  static const op_case as_floats = {
+      .text = "block", .input_count = 2, .inputs = {{.kind = 'f'}, {.kind = 'i', .bound = 10}}};
   op_case_data data;
   need_ok(op_case_make_inputs(&as_floats, k.graph, device, SEED, false, &data), "inputs");
   for (int i = 0; i < 2; i++) {

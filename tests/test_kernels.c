@@ -134,7 +134,8 @@ static void test_tuned_kernels_of_each_instruction_set(void **state) {
     release(&p);
   }
   for (int i = 0; i < count; i++) {
-    if (!table[i].reference && table[i].isa <= hfb_cpu()->isa && !was_run[i]) fail_msg("%s ran on no case", table[i].name);
+    bool can_run = !table[i].reference && table[i].isa <= hfb_cpu()->isa;
+    if (can_run && !was_run[i]) fail_msg("%s ran on no case", table[i].name);
   }
   hfb_mem_free(was_run);
 }

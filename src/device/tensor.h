@@ -18,7 +18,8 @@ typedef struct hfb_tensor {
 } hfb_tensor;
 
 /* A new row-major tensor; elements undefined. */
-hfb_status hfb_tensor_create(hfb_device *device, hfb_dtype dtype, const hfb_shape *shape, hfb_tensor *out_tensor) HFB_MUST_USE;
+hfb_status hfb_tensor_create(hfb_device *device, hfb_dtype dtype, const hfb_shape *shape,
+                             hfb_tensor *out_tensor) HFB_MUST_USE;
 /* Row-major view of memory that the caller keeps alive. */
 hfb_tensor hfb_tensor_borrow(hfb_dtype dtype, const hfb_shape *shape, void *data);
 /* One more reference to the same buffer; the same tensor is returned. */

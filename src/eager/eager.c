@@ -168,7 +168,9 @@ static hfb_status run_steps(eager_program *self) {
 
 static hfb_status run(hfb_program *program, const hfb_tensor *inputs, hfb_tensor *outputs) {
   eager_program *self = (eager_program *)program;
-  if (!self->is_bound) return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s runs before its parameters are bound", self->graph->name);
+  if (!self->is_bound) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s runs before its parameters are bound", self->graph->name);
+  }
   for (int i = 0; i < self->graph->input_count; i++) HFB_TRY(check_bound(&inputs[i], self->graph->inputs[i]));
   self->inputs = inputs;
   hfb_status status = run_steps(self);

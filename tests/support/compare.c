@@ -46,8 +46,8 @@ bool compare_with_f64(const hfb_tensor *got, const hfb_tensor *expected, const h
     if (error <= allowed) continue;
     double badness = isfinite(error) && allowed > 0 ? error / allowed : INFINITY;
     if (is_good || badness > worst) {
-      snprintf(text, text_bytes, "element %lld is %.9g instead of %.9g, off by %.3g where %.3g is allowed", (long long)i,
-               actual, exact, error, allowed);
+      snprintf(text, text_bytes, "element %lld is %.9g instead of %.9g, off by %.3g where %.3g is allowed",
+               (long long)i, actual, exact, error, allowed);
       worst = badness;
     }
     is_good = false;

@@ -11,8 +11,8 @@
  *
  *   EXACT     equal
  *   ROUND     1 ulp: what two correctly rounded operations may lose
- *   FUNCTION  4 ulp (the vector functions promise 2.5) and 1 ulp of the largest result below 64, since gelu, softmax and
- *             their like add terms of that size
+ *   FUNCTION  4 ulp (the vector functions promise 2.5) and 1 ulp of the largest result below 64, since gelu, softmax
+ *             and their like add terms of that size
  *   REDUCE    4 ulp of the magnitude or, without one, 8 ulp of the largest result
  *
  * nan equals nan; infinities must agree after rounding the expected value to the dtype of the result. */

@@ -61,7 +61,11 @@ static hfb_status run_node(runner *r, const hfb_node *node) {
 
 hfb_status graph_run(const hfb_graph *graph, hfb_device *device, hfb_isa isa, bool reference_only,
                      const hfb_tensor *inputs, const hfb_tensor *parameters, hfb_tensor *outputs) {
-  runner r = {.device = device, .isa = isa, .reference_only = reference_only, .inputs = inputs, .parameters = parameters};
+  runner r = {.device = device,
+              .isa = isa,
+              .reference_only = reference_only,
+              .inputs = inputs,
+              .parameters = parameters};
   HFB_TRY(hfb_mem_alloc((size_t)graph->value_count, sizeof(*r.values), &r.values));
   hfb_status status = HFB_OK;
   for (int i = 0; i < graph->node_count && status == HFB_OK; i++) status = run_node(&r, graph->nodes[i]);

@@ -140,7 +140,10 @@ static void row_task(void *context, int64_t index, int worker) {
 hfb_status HFB_K(hfb_k_f32_fft2_real)(const hfb_kernel_call *call) {
   const hfb_tensor *x = &call->inputs[0];
   int rank = x->shape.rank;
-  fft2_job job = {.x = x, .result = &call->results[0], .rows = x->shape.dim[rank - 2], .columns = x->shape.dim[rank - 1]};
+  fft2_job job = {.x = x,
+                  .result = &call->results[0],
+                  .rows = x->shape.dim[rank - 2],
+                  .columns = x->shape.dim[rank - 1]};
   int64_t matrices = hfb_shape_elements(&x->shape) / (job.rows * job.columns), workers = hfb_pool_size(call->pool);
   job.kept = job.rows / 2 + 1;
   job.unit_rows = (job.kept + LANES - 1) / LANES;

@@ -69,7 +69,9 @@ static void log_softmax_line(void *context, char *const *data) {
   float max = max_of_line(x, job->length);
   vec_f32 shift = hfb_vec_set1(max), log_sum = hfb_vec_set1(logf(exp_line(x, max, NULL, job->length)));
   int64_t i = 0;
-  for (; i + VEC_F32_LANES <= job->length; i += VEC_F32_LANES) hfb_vec_store(y + i, hfb_vec_load(x + i) - shift - log_sum);
+  for (; i + VEC_F32_LANES <= job->length; i += VEC_F32_LANES) {
+    hfb_vec_store(y + i, hfb_vec_load(x + i) - shift - log_sum);
+  }
   int64_t rest = job->length - i;
   if (rest > 0) hfb_vec_store_partial(y + i, hfb_vec_load_partial(x + i, rest) - shift - log_sum, rest);
 }

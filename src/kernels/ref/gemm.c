@@ -133,7 +133,8 @@ static void gemm_task(void *context, int64_t index, int worker) {
   int64_t batch = index / job->column_tiles / job->row_tiles;
   int64_t rows = job->m - row < ROWS ? job->m - row : ROWS, columns = job->n - column;
   if (columns > COLUMNS) columns = COLUMNS;
-  matrix a = matrix_of(job->a, job->c, batch), b = matrix_of(job->b, job->c, batch), c = matrix_of(job->c, job->c, batch);
+  matrix a = matrix_of(job->a, job->c, batch), b = matrix_of(job->b, job->c, batch);
+  matrix c = matrix_of(job->c, job->c, batch);
   double *packed_a = hfb_scratch_of(&job->scratch, worker), *packed_b = packed_a + ROWS * DEPTH;
   double *tile = packed_b + COLUMNS * DEPTH;
   int64_t tile_rows = round_up(rows, job->multiplier.rows), tile_columns = round_up(columns, job->multiplier.columns);

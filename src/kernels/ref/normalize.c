@@ -19,7 +19,9 @@ static void softmax_line(void *context, char *const *data) {
   double values[HFB_LINE_BLOCK], max = -INFINITY, sum = 0;
   for (int64_t begin = 0; begin < in.length; begin += HFB_LINE_BLOCK) {
     hfb_line_read(&in, begin, values);
-    for (int64_t i = 0; i < hfb_line_block(&in, begin); i++) max = values[i] > max || isnan(values[i]) ? values[i] : max;
+    for (int64_t i = 0; i < hfb_line_block(&in, begin); i++) {
+      max = values[i] > max || isnan(values[i]) ? values[i] : max;
+    }
   }
   for (int64_t begin = 0; begin < in.length; begin += HFB_LINE_BLOCK) {
     hfb_line_read(&in, begin, values);

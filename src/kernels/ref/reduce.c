@@ -76,7 +76,8 @@ static hfb_status run_reduce(const hfb_kernel_call *call, reduction reduction) {
     line.strides[i] = x->strides[axes[i]];
   }
   reduce_job job = {reduction, x->dtype, hfb_strided_make(&line.shape, 1, (const hfb_tensor *const[]){&line})};
-  hfb_lines_run(&kept.shape, 2, (const hfb_tensor *const[]){&out, &kept}, job.line.count, call->pool, reduce_line, &job);
+  hfb_lines_run(&kept.shape, 2, (const hfb_tensor *const[]){&out, &kept}, job.line.count, call->pool, reduce_line,
+                &job);
   return HFB_OK;
 }
 
