@@ -117,6 +117,7 @@ static void check_parameters(const char *model, const hfb_graph *graph) {
  */
 static const char *expected_outputs(const char *class_name) {
   static const char *const outputs[][2] = {
+      {"AlbertForPreTraining", "loss prediction_logits sop_logits"},
       {"BartForCausalLM", "loss logits KV2"},
       {"BartForConditionalGeneration", "loss logits encoder_last_hidden_state"},
       {"BlenderbotForCausalLM", "loss logits KV2"},
@@ -246,9 +247,13 @@ static void describe_flags(const hfb_model_row *row, char *text, size_t bytes) {
 static void describe(const hfb_model_row *row, char *text, size_t bytes) {
   static const char *const ids[] = {"[0,vocab)", "[0,vocab), last = eos", "all 0"};
   static const char *const decoder[] = {"-", "= input_ids"};
-  static const char *const labels[] = {"labels:[0,vocab) of (batch,seq)", "labels:[0,vocab-1) of (batch,seq)",
+  static const char *const labels[] = {"labels:[0,vocab) of (batch,seq)",
+                                       "labels:[0,vocab-1) of (batch,seq)",
                                        "start_positions,end_positions:[0,seq) of (batch)",
-                                       "labels:[0,num_labels-1) of (batch)", "-"};
+                                       "labels:[0,num_labels-1) of (batch)",
+                                       "labels:[0,1) of (batch,seq)",
+                                       "labels:[0,vocab) of (batch,seq), sentence_order_label:[0,1) of (batch)",
+                                       "-"};
   char tolerance[2][16], flags[128];
   for (int i = 0; i < 2; i++) {
     double value = i == 0 ? row->tol_training : row->tol_inference;

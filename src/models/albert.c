@@ -83,60 +83,90 @@ static hfb_value *encode(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
   return x;
 }
 
-/* AlbertModel; pooled: tanh of a dense layer on the first token. */
-static hfb_value *model(hfb_nn *nn, const hfb_call *call, bool pooled) {
+/* AlbertModel; the pooler is a dense layer and tanh on the first token. */
+static hfb_bert_states model(hfb_nn *nn, const hfb_call *call, bool pooled) {
+  int64_t narrow = hfb_call_int(call, "embedding_size"), width = hfb_call_int(call, "hidden_size");
+  hfb_bert_states states = {0};
   nn->init_std = hfb_call_float(call, "initializer_range");
   hfb_call_check_heads(nn, call, "hidden_size", "num_attention_heads");
   hfb_scope_push(nn->b, "albert");
-  hfb_value *x = hfb_bert_embed_plain(nn, call, hfb_call_int(call, "embedding_size"));
-  x = encode(nn, call, hfb_nn_dropout(nn, x, hfb_call_float(call, "hidden_dropout_prob")));
+  hfb_value *x = hfb_bert_embed_plain(nn, call, narrow);
+  states.tokens = encode(nn, call, hfb_nn_dropout(nn, x, hfb_call_float(call, "hidden_dropout_prob")));
   if (pooled) {
-    hfb_value *first = hfb_first_token(nn, call, x);
-    x = hfb_nn_activation(nn, "tanh", hfb_nn_linear(nn, "pooler", first, hfb_call_int(call, "hidden_size"), true));
+    hfb_value *first = hfb_first_token(nn, call, states.tokens);
+    states.pooled = hfb_nn_activation(nn, "tanh", hfb_nn_linear(nn, "pooler", first, width, true));
   }
+  states.words = hfb_nn_embedding_weight(nn, "embeddings.word_embeddings", hfb_call_int(call, "vocab_size"), narrow,
+                                         hfb_call_int(call, "pad_token_id"));
   hfb_scope_pop(nn->b);
-  return x;
+  return states;
 }
 
 /* AlbertMLMHead. */
-static void masked_lm(hfb_nn *nn, const hfb_call *call) {
+static hfb_value *predictions(hfb_nn *nn, const hfb_call *call, const hfb_bert_states *states) {
   int64_t vocab = hfb_call_int(call, "vocab_size"), narrow = hfb_call_int(call, "embedding_size");
-  hfb_value *x = model(nn, call, false);
-  hfb_value *words = hfb_nn_embedding_weight(nn, "albert.embeddings.word_embeddings", vocab, narrow,
-                                             hfb_call_int(call, "pad_token_id"));
   hfb_scope_push(nn->b, "predictions");
   hfb_value *bias = hfb_parameter(nn->b, "bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
   hfb_nn_layer_norm_declare(nn, "LayerNorm", narrow);
-  x = hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), hfb_nn_linear(nn, "dense", x, narrow, true));
+  hfb_value *x = hfb_nn_linear(nn, "dense", states->tokens, narrow, true);
+  x = hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), x);
   x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
-  hfb_value *weight = hfb_head_output_weight(nn, call, "decoder.weight", words);
+  hfb_value *weight = hfb_head_output_weight(nn, call, "decoder.weight", states->words);
   hfb_scope_pop(nn->b);
-  hfb_head_token_logits(nn, call, hfb_linear_op(nn->b, x, weight, bias, true), false);
+  return hfb_linear_op(nn->b, x, weight, bias, true);
+}
+
+/* AlbertForPreTraining: the language model and whether two sentences stand in their order. */
+static void pretraining(hfb_nn *nn, const hfb_call *call) {
+  if (hfb_call_int(call, "num_labels") != 2) {
+    hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT, "sentence order needs num_labels (or id2label) of 2, not %lld",
+                     (long long)hfb_call_int(call, "num_labels"));
+    return;
+  }
+  hfb_bert_states states = model(nn, call, true);
+  hfb_pretraining heads = {.predictions = predictions(nn, call, &states),
+                           .relation_label = "sentence_order_label",
+                           .relation_output = "sop_logits"};
+  hfb_value *pooled = hfb_nn_dropout(nn, states.pooled, hfb_call_float(call, "classifier_dropout_prob"));
+  heads.relation = hfb_nn_linear(nn, "sop_classifier.classifier", pooled, 2, true);
+  hfb_head_pretraining(nn, call, &heads);
+}
+
+static void masked_lm(hfb_nn *nn, const hfb_call *call) {
+  hfb_bert_states states = model(nn, call, false);
+  hfb_head_token_logits(nn, call, predictions(nn, call, &states), false);
 }
 
 static void question_answering(hfb_nn *nn, const hfb_call *call) {
-  hfb_head_question_answering(nn, call, model(nn, call, false));
+  hfb_head_question_answering(nn, call, model(nn, call, false).tokens);
 }
 
 static void token_classification(hfb_nn *nn, const hfb_call *call) {
-  hfb_head_token_classification(nn, call, model(nn, call, false), hfb_call_float(call, "classifier_dropout_prob"));
+  hfb_head_token_classification(nn, call, model(nn, call, false).tokens,
+                                hfb_call_float(call, "classifier_dropout_prob"));
 }
 
 static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
-  hfb_value *pooled = hfb_nn_dropout(nn, model(nn, call, true), hfb_call_float(call, "classifier_dropout_prob"));
-  hfb_head_classification(nn, call, hfb_nn_linear(nn, "classifier", pooled, hfb_call_int(call, "num_labels"), true));
+  hfb_bert_sequence_classification(nn, call, model(nn, call, true).pooled,
+                                   hfb_call_float(call, "classifier_dropout_prob"));
 }
 
+static void multiple_choice(hfb_nn *nn, const hfb_call *call) {
+  hfb_head_multiple_choice(nn, call, model(nn, call, true).pooled, hfb_call_float(call, "classifier_dropout_prob"));
+}
+
+#define TIED \
+  "predictions.decoder.weight=albert.embeddings.word_embeddings.weight predictions.decoder.bias=predictions.bias"
 #define IGNORED \
   "*.position_ids *.token_type_ids predictions.* sop_classifier.* qa_outputs.* classifier.* albert.pooler.*"
 
 static const hfb_class_row classes[] = {
-    {"AlbertForMaskedLM", masked_lm, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER,
-     "predictions.decoder.weight=albert.embeddings.word_embeddings.weight predictions.decoder.bias=predictions.bias",
-     IGNORED},
+    {"AlbertForPreTraining", pretraining, HFB_BERT_INPUTS " sentence_order_label", HFB_REFUSED_ENCODER, TIED, IGNORED},
+    {"AlbertForMaskedLM", masked_lm, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, TIED, IGNORED},
     {"AlbertForQuestionAnswering", question_answering, HFB_BERT_SPAN_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
     {"AlbertForSequenceClassification", sequence_classification, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
     {"AlbertForTokenClassification", token_classification, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
+    {"AlbertForMultipleChoice", multiple_choice, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
 };
 
 HFB_FAMILY(albert, "albert", "albert", fields, classes);

@@ -20,51 +20,63 @@ static const hfb_field fields[] = {
     {"is_decoder", HFB_FIELD_BOOL, "false", "false"},
 };
 
-/* BertModel under "bert"; *out_words is the word table, for a tied head. */
-static hfb_value *model(hfb_nn *nn, const hfb_call *call, bool pooled, hfb_value **out_words) {
+/* BertModel under "bert". */
+static hfb_bert_states model(hfb_nn *nn, const hfb_call *call, bool pooled) {
   int64_t width = hfb_call_int(call, "hidden_size");
+  hfb_bert_states states = {0};
   nn->init_std = hfb_call_float(call, "initializer_range");
   hfb_scope_push(nn->b, "bert");
   hfb_value *x = hfb_bert_embed_plain(nn, call, width);
   x = hfb_nn_dropout(nn, x, hfb_call_float(call, "hidden_dropout_prob"));
-  x = hfb_bert_encode(nn, call, x);
-  if (pooled) x = hfb_bert_pool(nn, call, x);
-  if (out_words != NULL) {
-    *out_words = hfb_nn_embedding_weight(nn, "embeddings.word_embeddings", hfb_call_int(call, "vocab_size"), width,
+  states.tokens = hfb_bert_encode(nn, call, x);
+  if (pooled) states.pooled = hfb_bert_pool(nn, call, states.tokens);
+  states.words = hfb_nn_embedding_weight(nn, "embeddings.word_embeddings", hfb_call_int(call, "vocab_size"), width,
                                          hfb_call_int(call, "pad_token_id"));
-  }
   hfb_scope_pop(nn->b);
-  return x;
+  return states;
+}
+
+static void pretraining(hfb_nn *nn, const hfb_call *call) {
+  hfb_bert_states states = model(nn, call, true);
+  hfb_bert_pretraining(nn, call, hfb_bert_predictions(nn, call, states.tokens, states.words), states.pooled);
 }
 
 static void masked_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_value *words = NULL, *x = model(nn, call, false, &words);
-  hfb_bert_masked_lm(nn, call, x, words);
+  hfb_bert_states states = model(nn, call, false);
+  hfb_head_token_logits(nn, call, hfb_bert_predictions(nn, call, states.tokens, states.words), false);
+}
+
+static void next_sentence(hfb_nn *nn, const hfb_call *call) {
+  hfb_bert_next_sentence(nn, call, model(nn, call, true).pooled);
 }
 
 static void question_answering(hfb_nn *nn, const hfb_call *call) {
-  hfb_head_question_answering(nn, call, model(nn, call, false, NULL));
+  hfb_head_question_answering(nn, call, model(nn, call, false).tokens);
 }
 
 static void token_classification(hfb_nn *nn, const hfb_call *call) {
-  hfb_head_token_classification(nn, call, model(nn, call, false, NULL), hfb_classifier_dropout(call));
+  hfb_head_token_classification(nn, call, model(nn, call, false).tokens, hfb_classifier_dropout(call));
 }
 
 static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
-  hfb_value *pooled = hfb_nn_dropout(nn, model(nn, call, true, NULL), hfb_classifier_dropout(call));
-  hfb_head_classification(nn, call, hfb_nn_linear(nn, "classifier", pooled, hfb_call_int(call, "num_labels"), true));
+  hfb_bert_sequence_classification(nn, call, model(nn, call, true).pooled, hfb_classifier_dropout(call));
+}
+
+static void multiple_choice(hfb_nn *nn, const hfb_call *call) {
+  hfb_head_multiple_choice(nn, call, model(nn, call, true).pooled, hfb_classifier_dropout(call));
 }
 
 #define IGNORED "*.position_ids *.token_type_ids cls.* qa_outputs.* classifier.* bert.pooler.*"
 
 static const hfb_class_row classes[] = {
+    {"BertForPreTraining", pretraining, HFB_BERT_PAIR_INPUTS, HFB_REFUSED_ENCODER, HFB_BERT_TIED, IGNORED},
     {"BertForMaskedLM", masked_lm, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER " encoder_hidden_states encoder_attention_mask",
-     "cls.predictions.decoder.weight=bert.embeddings.word_embeddings.weight "
-     "cls.predictions.decoder.bias=cls.predictions.bias",
-     IGNORED},
+     HFB_BERT_TIED, IGNORED},
+    {"BertForNextSentencePrediction", next_sentence, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
     {"BertForQuestionAnswering", question_answering, HFB_BERT_SPAN_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
     {"BertForSequenceClassification", sequence_classification, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
     {"BertForTokenClassification", token_classification, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
+    {"BertForMultipleChoice", multiple_choice, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
 };
 
 HFB_FAMILY(bert, "bert", "bert", fields, classes);

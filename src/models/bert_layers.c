@@ -4,10 +4,15 @@
 
 /* ---- Embeddings ---- */
 
-static hfb_value *token_types(hfb_nn *nn, const hfb_call *call) {
+hfb_value *hfb_bert_token_types(hfb_nn *nn, const hfb_call *call) {
   hfb_value *given = hfb_call_ids(nn, call, "token_type_ids", call->batch, call->length);
   if (given != NULL) return given;
   return hfb_full(nn->b, HFB_I64, hfb_shape_of(2, (int64_t[]){call->batch, call->length}), 0);
+}
+
+hfb_value *hfb_bert_positions(hfb_nn *nn, const hfb_call *call) {
+  hfb_value *given = hfb_call_positions(nn, call, "position_ids", call->length);
+  return given != NULL ? given : hfb_nn_positions(nn, call->length, 0);
 }
 
 hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embeddings *how) {
@@ -20,7 +25,8 @@ hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embed
 
   hfb_value *words =
       hfb_nn_embedding(nn, "word_embeddings", hfb_call_arg(call, "input_ids"), vocab, how->width, how->pad_id);
-  hfb_value *type = hfb_nn_embedding(nn, "token_type_embeddings", token_types(nn, call), types, how->width, -1);
+  hfb_value *type =
+      hfb_nn_embedding(nn, "token_type_embeddings", hfb_bert_token_types(nn, call), types, how->width, -1);
   hfb_value *position =
       hfb_nn_embedding(nn, "position_embeddings", how->positions, positions, how->width, how->position_pad);
   hfb_value *x = hfb_add(nn->b, hfb_add(nn->b, words, type), position);
@@ -30,16 +36,16 @@ hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embed
 }
 
 hfb_value *hfb_bert_embed_plain(hfb_nn *nn, const hfb_call *call, int64_t width) {
-  hfb_value *positions = hfb_call_positions(nn, call, "position_ids", call->length);
-  if (positions == NULL) positions = hfb_nn_positions(nn, call->length, 0);
-  hfb_bert_embeddings how = {
-      .width = width, .pad_id = hfb_call_int(call, "pad_token_id"), .position_pad = -1, .positions = positions};
+  hfb_bert_embeddings how = {.width = width,
+                             .pad_id = hfb_call_int(call, "pad_token_id"),
+                             .position_pad = -1,
+                             .positions = hfb_bert_positions(nn, call)};
   return hfb_bert_embed(nn, call, &how);
 }
 
 /* ---- The encoder ---- */
 
-static hfb_value *self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias) {
+hfb_value *hfb_bert_self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias) {
   int64_t width = hfb_call_int(call, "hidden_size"), heads = hfb_call_int(call, "num_attention_heads");
   hfb_scope_push(nn->b, "self");
   hfb_value *q = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "query", x, width, true), heads);
@@ -54,8 +60,7 @@ static hfb_value *self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x,
   return context;
 }
 
-/* dense, dropout, LayerNorm(. + residual): BertSelfOutput and BertOutput. */
-static hfb_value *output(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *residual) {
+hfb_value *hfb_bert_output(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *residual) {
   hfb_scope_push(nn->b, "output");
   x = hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true);
   x = hfb_nn_dropout(nn, x, hfb_call_float(call, "hidden_dropout_prob"));
@@ -67,18 +72,22 @@ static hfb_value *output(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_val
 hfb_value *hfb_bert_feed_forward(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
   hfb_value *inner = hfb_nn_linear(nn, "intermediate.dense", x, hfb_call_int(call, "intermediate_size"), true);
   inner = hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), inner);
-  return output(nn, call, inner, x);
+  return hfb_bert_output(nn, call, inner, x);
+}
+
+hfb_value *hfb_bert_mask_bias(hfb_nn *nn, const hfb_call *call) {
+  hfb_value *mask = hfb_call_ids(nn, call, "attention_mask", call->batch, call->length);
+  return mask == NULL ? NULL : hfb_nn_padding_bias(nn, mask);
 }
 
 hfb_value *hfb_bert_encode(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
   hfb_call_check_heads(nn, call, "hidden_size", "num_attention_heads");
-  hfb_value *mask = hfb_call_ids(nn, call, "attention_mask", call->batch, call->length);
-  hfb_value *mask_bias = mask == NULL ? NULL : hfb_nn_padding_bias(nn, mask);
+  hfb_value *mask_bias = hfb_bert_mask_bias(nn, call);
   int64_t layers = hfb_call_int(call, "num_hidden_layers");
   for (int64_t i = 0; i < layers; i++) {
     hfb_scope_push(nn->b, "encoder.layer.%d", (int)i);
     hfb_scope_push(nn->b, "attention");
-    x = output(nn, call, self_attention(nn, call, x, mask_bias), x);
+    x = hfb_bert_output(nn, call, hfb_bert_self_attention(nn, call, x, mask_bias), x);
     hfb_scope_pop(nn->b);
     x = hfb_bert_feed_forward(nn, call, x);
     hfb_scope_pop(nn->b);
@@ -99,7 +108,7 @@ hfb_value *hfb_bert_pool(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
                            hfb_nn_linear(nn, "pooler.dense", first, hfb_call_int(call, "hidden_size"), true));
 }
 
-void hfb_bert_masked_lm(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words) {
+hfb_value *hfb_bert_predictions(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words) {
   int64_t vocab = hfb_call_int(call, "vocab_size");
   hfb_scope_push(nn->b, "cls.predictions");
   hfb_value *bias = hfb_parameter(nn->b, "bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
@@ -110,7 +119,28 @@ void hfb_bert_masked_lm(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_valu
   hfb_scope_pop(nn->b);
   hfb_value *weight = hfb_head_output_weight(nn, call, "decoder.weight", words);
   hfb_scope_pop(nn->b);
-  hfb_head_token_logits(nn, call, hfb_linear_op(nn->b, x, weight, bias, true), false);
+  return hfb_linear_op(nn->b, x, weight, bias, true);
+}
+
+static hfb_value *relationship(hfb_nn *nn, hfb_value *pooled) {
+  return hfb_nn_linear(nn, "cls.seq_relationship", pooled, 2, true);
+}
+
+void hfb_bert_pretraining(hfb_nn *nn, const hfb_call *call, hfb_value *predictions, hfb_value *pooled) {
+  hfb_pretraining heads = {.predictions = predictions,
+                           .relation = relationship(nn, pooled),
+                           .relation_label = "next_sentence_label",
+                           .relation_output = "seq_relationship_logits"};
+  hfb_head_pretraining(nn, call, &heads);
+}
+
+void hfb_bert_next_sentence(hfb_nn *nn, const hfb_call *call, hfb_value *pooled) {
+  hfb_head_next_sentence(nn, call, relationship(nn, pooled));
+}
+
+void hfb_bert_sequence_classification(hfb_nn *nn, const hfb_call *call, hfb_value *pooled, double dropout) {
+  hfb_value *dropped = hfb_nn_dropout(nn, pooled, dropout);
+  hfb_head_classification(nn, call, hfb_nn_linear(nn, "classifier", dropped, hfb_call_int(call, "num_labels"), true));
 }
 
 double hfb_classifier_dropout(const hfb_call *call) {

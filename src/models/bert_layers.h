@@ -16,6 +16,17 @@ hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embed
 /* For families whose positions count from 0. */
 hfb_value *hfb_bert_embed_plain(hfb_nn *nn, const hfb_call *call, int64_t width);
 
+/* BertSelfAttention under "self", without its output: [B,S,D]. mask_bias: added to the scores, NULL: none. */
+hfb_value *hfb_bert_self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias);
+/* BertSelfOutput and BertOutput under "output": dense, dropout, LayerNorm(. + residual). */
+hfb_value *hfb_bert_output(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *residual);
+/* attention_mask as a bias of the scores [B,1,1,S]; NULL when it is not given. */
+hfb_value *hfb_bert_mask_bias(hfb_nn *nn, const hfb_call *call);
+/* token_type_ids, zeros when not given. */
+hfb_value *hfb_bert_token_types(hfb_nn *nn, const hfb_call *call);
+/* position_ids, 0, 1, .. when not given. */
+hfb_value *hfb_bert_positions(hfb_nn *nn, const hfb_call *call);
+
 /* intermediate and output of a layer: dense, activation, dense, dropout, LayerNorm(x + ..). */
 hfb_value *hfb_bert_feed_forward(hfb_nn *nn, const hfb_call *call, hfb_value *x);
 
@@ -27,13 +38,31 @@ hfb_value *hfb_bert_pool(hfb_nn *nn, const hfb_call *call, hfb_value *x);
 /* x[:, 0]: [B,D]. */
 hfb_value *hfb_first_token(hfb_nn *nn, const hfb_call *call, hfb_value *x);
 
-/* BertLMPredictionHead under "cls.predictions": transform, decoder (tied to `words`), outputs "loss" and "logits". */
-void hfb_bert_masked_lm(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words);
+/* BertLMPredictionHead under "cls.predictions": transform, decoder (tied to `words`); the logits. */
+hfb_value *hfb_bert_predictions(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words);
+/* What the heads of BERT-like models start from. */
+typedef struct hfb_bert_states {
+  hfb_value *tokens; /* [B,S,D] */
+  hfb_value *pooled; /* [B,D]; NULL when the class has no pooler */
+  hfb_value *words;  /* the word table, for a tied head */
+} hfb_bert_states;
+
+/* cls.seq_relationship on the pooled token, next to predictions [B,S,V]: BertForPreTraining's outputs. */
+void hfb_bert_pretraining(hfb_nn *nn, const hfb_call *call, hfb_value *predictions, hfb_value *pooled);
+/* The same head alone: BertForNextSentencePrediction's outputs. */
+void hfb_bert_next_sentence(hfb_nn *nn, const hfb_call *call, hfb_value *pooled);
+/* dropout and classifier on the pooled token: outputs of a classification of whole sequences. */
+void hfb_bert_sequence_classification(hfb_nn *nn, const hfb_call *call, hfb_value *pooled, double dropout);
 
 /* The dropout in front of a classifier: classifier_dropout, or the hidden dropout when that is null. */
 double hfb_classifier_dropout(const hfb_call *call);
 
 #define HFB_BERT_INPUTS      "input_ids attention_mask token_type_ids position_ids labels"
+#define HFB_BERT_PAIR_INPUTS HFB_BERT_INPUTS " next_sentence_label"
 #define HFB_BERT_SPAN_INPUTS "input_ids attention_mask token_type_ids position_ids start_positions end_positions"
+/* Other names of the parameters of a prediction head whose model is registered as "bert". */
+#define HFB_BERT_TIED                                                      \
+  "cls.predictions.decoder.weight=bert.embeddings.word_embeddings.weight " \
+  "cls.predictions.decoder.bias=cls.predictions.bias"
 
 #endif

@@ -78,12 +78,44 @@ static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
   hfb_head_classification(nn, call, x);
 }
 
+/* The mean over the tokens that count, as binary cross entropy with logits. */
+static hfb_value *detection_loss(hfb_nn *nn, hfb_value *logits, hfb_value *labels, hfb_value *mask) {
+  hfb_builder *b = nn->b;
+  hfb_value *target = hfb_cast(b, labels, HFB_F32);
+  if (mask == NULL) return hfb_pair_loss(b, HFB_OP_BCE_WITH_LOGITS, logits, target);
+  /* max(x, 0) - x y + log(1 + exp(-|x|)) */
+  hfb_value *counts = hfb_binary(b, HFB_OP_EQ, mask, hfb_scalar(b, HFB_I64, 1));
+  hfb_value *decay = hfb_unary(b, HFB_OP_EXP, hfb_unary(b, HFB_OP_NEG, hfb_unary(b, HFB_OP_ABS, logits)));
+  hfb_value *softplus = hfb_unary(b, HFB_OP_LOG, hfb_add_scalar(b, decay, 1));
+  hfb_value *linear = hfb_sub(b, hfb_unary(b, HFB_OP_RELU, logits), hfb_mul(b, logits, target));
+  hfb_value *loss = hfb_where(b, counts, hfb_add(b, linear, softplus), hfb_scalar(b, HFB_F32, 0));
+  hfb_value *sum = hfb_reduce(b, HFB_OP_REDUCE_SUM, loss, 2, (int[]){0, 1}, false);
+  return hfb_div(b, sum, hfb_reduce(b, HFB_OP_REDUCE_SUM, hfb_cast(b, counts, HFB_F32), 2, (int[]){0, 1}, false));
+}
+
+/* ElectraForPreTraining: was the token replaced? */
+static void pretraining(hfb_nn *nn, const hfb_call *call) {
+  hfb_value *x = model(nn, call);
+  hfb_scope_push(nn->b, "discriminator_predictions");
+  x = hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true);
+  x = hfb_nn_linear(nn, "dense_prediction", hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), x), 1, true);
+  hfb_scope_pop(nn->b);
+  hfb_value *logits = hfb_reshape(nn->b, x, 2, (int64_t[]){call->batch, call->length});
+  hfb_value *labels = hfb_call_ids(nn, call, "labels", call->batch, call->length);
+  if (labels != NULL) {
+    hfb_value *mask = hfb_call_ids(nn, call, "attention_mask", call->batch, call->length);
+    hfb_output_add(nn->b, "loss", detection_loss(nn, logits, labels, mask));
+  }
+  hfb_output_add(nn->b, "logits", logits);
+}
+
 #define TIED "generator_lm_head.weight=electra.embeddings.word_embeddings.weight"
 #define IGNORED                                                                                              \
   "*.position_ids *.token_type_ids generator_predictions.* generator_lm_head.* discriminator_predictions.* " \
   "qa_outputs.* classifier.*"
 
 static const hfb_class_row classes[] = {
+    {"ElectraForPreTraining", pretraining, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},
     {"ElectraForMaskedLM", masked_lm, HFB_BERT_INPUTS, HFB_REFUSED_ENCODER, TIED, IGNORED},
     {"ElectraForCausalLM", causal_lm, HFB_BERT_INPUTS, HFB_REFUSED_CAUSAL, TIED, IGNORED},
     {"ElectraForQuestionAnswering", question_answering, HFB_BERT_SPAN_INPUTS, HFB_REFUSED_ENCODER, "", IGNORED},

@@ -44,6 +44,7 @@ typedef struct hfb_call {
   const hfb_model_request *request;
   hfb_value **values;    /* graph inputs, as request->inputs */
   int64_t batch, length; /* of the first input, [batch, length] */
+  int64_t choices;       /* multiple choice: rows of `batch` that belong together; 1 elsewhere */
 } hfb_call;
 
 /* The argument, NULL when it is not given. */
@@ -142,6 +143,17 @@ hfb_value *hfb_head_classification_loss(hfb_nn *nn, const hfb_call *call, hfb_va
 void hfb_head_classification(hfb_nn *nn, const hfb_call *call, hfb_value *logits);
 /* dropout, classifier [num_labels,D] on every token; outputs "loss" and "logits". */
 void hfb_head_token_classification(hfb_nn *nn, const hfb_call *call, hfb_value *hidden, double dropout);
+/* seq_relationship's loss and outputs: logits [B,2], labels i64 [B]. */
+void hfb_head_next_sentence(hfb_nn *nn, const hfb_call *call, hfb_value *logits);
+/* Two heads at once: predictions [B,S,V] and relation [B,2]. Outputs "loss" (when "labels" and `relation_label` are
+ * given: the sum of both), "prediction_logits" and `relation_output`. */
+typedef struct hfb_pretraining {
+  hfb_value *predictions, *relation;
+  const char *relation_label, *relation_output;
+} hfb_pretraining;
+void hfb_head_pretraining(hfb_nn *nn, const hfb_call *call, const hfb_pretraining *heads);
+/* dropout, classifier [1,D] on each choice; outputs "loss" and "logits" [batch,choices]. */
+void hfb_head_multiple_choice(hfb_nn *nn, const hfb_call *call, hfb_value *pooled, double dropout);
 /* Outputs past_key_values/<layer>/<i>. */
 void hfb_head_cache(hfb_nn *nn, int layer, int count, hfb_value *const *values);
 

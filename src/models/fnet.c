@@ -51,7 +51,7 @@ static void masked_lm(hfb_nn *nn, const hfb_call *call) {
   hfb_value *x = model(nn, call, NULL);
   hfb_value *words = hfb_nn_embedding_weight(nn, "fnet.embeddings.word_embeddings", hfb_call_int(call, "vocab_size"),
                                              hfb_call_int(call, "hidden_size"), hfb_call_int(call, "pad_token_id"));
-  hfb_bert_masked_lm(nn, call, x, words);
+  hfb_head_token_logits(nn, call, hfb_bert_predictions(nn, call, x, words), false);
 }
 
 static void question_answering(hfb_nn *nn, const hfb_call *call) {

@@ -15,19 +15,19 @@ void hfb_head_token_logits(hfb_nn *nn, const hfb_call *call, hfb_value *logits, 
   hfb_output_add(nn->b, "logits", logits);
 }
 
-/* start_positions or end_positions: i64 [B] or [B,1]. */
-static hfb_value *span_positions(hfb_nn *nn, const hfb_call *call, const char *name) {
-  hfb_value *positions = hfb_call_arg(call, name);
-  if (positions == NULL) return NULL;
-  bool fits = positions->dtype == HFB_I64 && hfb_shape_elements(&positions->shape) == call->batch &&
-              (positions->shape.rank == 1 || (positions->shape.rank == 2 && positions->shape.dim[1] == 1));
+/* One label for each of `rows` rows: i64 [rows] or [rows,1]. */
+static hfb_value *row_labels(hfb_nn *nn, const hfb_call *call, const char *name, int64_t rows) {
+  hfb_value *labels = hfb_call_arg(call, name);
+  if (labels == NULL) return NULL;
+  bool fits = labels->dtype == HFB_I64 && hfb_shape_elements(&labels->shape) == rows &&
+              (labels->shape.rank == 1 || (labels->shape.rank == 2 && labels->shape.dim[1] == 1));
   if (!fits) {
     char shape[HFB_SHAPE_TEXT_BYTES];
     hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be i64[%lld]", name,
-                     hfb_dtype_name(positions->dtype), hfb_shape_print(&positions->shape, shape, sizeof shape),
-                     (long long)call->batch);
+                     hfb_dtype_name(labels->dtype), hfb_shape_print(&labels->shape, shape, sizeof shape),
+                     (long long)rows);
   }
-  return positions;
+  return labels;
 }
 
 /* logits[:, :, which] as [B,S]. */
@@ -44,8 +44,8 @@ void hfb_head_question_answering(hfb_nn *nn, const hfb_call *call, hfb_value *hi
   hfb_value *logits = hfb_nn_linear(nn, "qa_outputs", hidden, 2, true);
   hfb_value *start_logits = span_logits(nn, call, logits, 0);
   hfb_value *end_logits = span_logits(nn, call, logits, 1);
-  hfb_value *start = span_positions(nn, call, "start_positions");
-  hfb_value *end = span_positions(nn, call, "end_positions");
+  hfb_value *start = row_labels(nn, call, "start_positions", call->batch);
+  hfb_value *end = row_labels(nn, call, "end_positions", call->batch);
   if (start != NULL && end != NULL) {
     hfb_output_add(nn->b, "loss", hfb_nn_span_loss(nn, start_logits, end_logits, start, end));
   }
@@ -98,6 +98,33 @@ void hfb_head_token_classification(hfb_nn *nn, const hfb_call *call, hfb_value *
   hfb_value *dropped = hfb_nn_dropout(nn, hidden, dropout);
   hfb_head_token_logits(nn, call, hfb_nn_linear(nn, "classifier", dropped, hfb_call_int(call, "num_labels"), true),
                         false);
+}
+
+void hfb_head_next_sentence(hfb_nn *nn, const hfb_call *call, hfb_value *logits) {
+  hfb_value *labels = row_labels(nn, call, "labels", call->batch);
+  if (labels != NULL) hfb_output_add(nn->b, "loss", hfb_nn_cross_entropy(nn, logits, labels));
+  hfb_output_add(nn->b, "logits", logits);
+}
+
+void hfb_head_pretraining(hfb_nn *nn, const hfb_call *call, const hfb_pretraining *heads) {
+  hfb_value *tokens = hfb_call_ids(nn, call, "labels", call->batch, call->length);
+  hfb_value *relations = row_labels(nn, call, heads->relation_label, call->batch);
+  if (tokens != NULL && relations != NULL) {
+    hfb_value *token_loss = hfb_nn_cross_entropy(nn, heads->predictions, tokens);
+    hfb_value *relation_loss = hfb_nn_cross_entropy(nn, heads->relation, relations);
+    hfb_output_add(nn->b, "loss", hfb_add(nn->b, token_loss, relation_loss));
+  }
+  hfb_output_add(nn->b, "prediction_logits", heads->predictions);
+  hfb_output_add(nn->b, heads->relation_output, heads->relation);
+}
+
+void hfb_head_multiple_choice(hfb_nn *nn, const hfb_call *call, hfb_value *pooled, double dropout) {
+  int64_t batch = call->batch / call->choices;
+  hfb_value *scores = hfb_nn_linear(nn, "classifier", hfb_nn_dropout(nn, pooled, dropout), 1, true);
+  hfb_value *logits = hfb_reshape(nn->b, scores, 2, (int64_t[]){batch, call->choices});
+  hfb_value *labels = row_labels(nn, call, "labels", batch);
+  if (labels != NULL) hfb_output_add(nn->b, "loss", hfb_nn_cross_entropy(nn, logits, labels));
+  hfb_output_add(nn->b, "logits", logits);
 }
 
 void hfb_head_cache(hfb_nn *nn, int layer, int count, hfb_value *const *values) {

@@ -210,23 +210,41 @@ static hfb_status check_arguments(const hfb_model_request *request, const hfb_cl
   return HFB_OK;
 }
 
+/* Classes of this name take [batch, choices, length]: rows of the batch that one label chooses from. */
+static bool is_multiple_choice(const char *class_name) {
+  static const char suffix[] = "ForMultipleChoice";
+  size_t length = strlen(class_name), tail = sizeof suffix - 1;
+  return length > tail && strcmp(class_name + length - tail, suffix) == 0;
+}
+
 /* The required argument fixes batch and length. */
 static hfb_status check_first(const hfb_model_request *request, const hfb_class_row *row, hfb_call *call) {
   char required[64];
   snprintf(required, sizeof required, "%.*s", (int)strcspn(row->inputs, " "), row->inputs);
+  bool choices = is_multiple_choice(row->name);
   for (int i = 0; i < request->input_count; i++) {
     const hfb_model_input *input = &request->inputs[i];
+    const int64_t *dim = input->shape.dim;
     if (strcmp(input->name, required) != 0) continue;
-    if (input->dtype != HFB_I64 || input->shape.rank != 2 || hfb_shape_elements(&input->shape) == 0) {
+    if (input->dtype != HFB_I64 || input->shape.rank != 2 + choices || hfb_shape_elements(&input->shape) == 0) {
       char shape[HFB_SHAPE_TEXT_BYTES];
-      return HFB_FAIL(HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be i64[batch,length] and not empty",
-                      required, hfb_dtype_name(input->dtype), hfb_shape_print(&input->shape, shape, sizeof shape));
+      return HFB_FAIL(HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be i64[batch,%slength] and not empty",
+                      required, hfb_dtype_name(input->dtype), hfb_shape_print(&input->shape, shape, sizeof shape),
+                      choices ? "choices," : "");
     }
-    call->batch = input->shape.dim[0];
-    call->length = input->shape.dim[1];
+    call->choices = choices ? dim[1] : 1;
+    call->batch = dim[0] * call->choices;
+    call->length = dim[1 + choices];
     return HFB_OK;
   }
   return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s needs the argument '%s'", row->name, required);
+}
+
+/* Multiple choice runs every choice as a row of its own. */
+static hfb_value *merge_choices(hfb_builder *b, const hfb_call *call, hfb_value *value) {
+  if (value == NULL || value->shape.rank != 3 || !is_multiple_choice(call->request->class_name)) return value;
+  const int64_t *dim = value->shape.dim;
+  return hfb_reshape(b, value, 2, (int64_t[]){dim[0] * dim[1], dim[2]});
 }
 
 hfb_status hfb_model_build(const hfb_model_request *request, hfb_graph **out_graph) {
@@ -247,7 +265,9 @@ hfb_status hfb_model_build(const hfb_model_request *request, hfb_graph **out_gra
   hfb_builder builder;
   HFB_TRY(hfb_builder_init(&builder, row->name));
   for (int i = 0; i < request->input_count; i++) {
-    values[i] = hfb_input(&builder, request->inputs[i].name, request->inputs[i].dtype, request->inputs[i].shape);
+    const hfb_model_input *input = &request->inputs[i];
+    hfb_value *given = hfb_input(&builder, input->name, input->dtype, input->shape);
+    values[i] = merge_choices(&builder, &call, given);
   }
   hfb_nn nn = {.b = &builder, .training = request->training, .init_std = 0.02};
   row->build(&nn, &call);

@@ -78,6 +78,8 @@ typedef enum hfb_labels_rule {
   HFB_LABELS_VOCAB_LESS_1,   /* labels in [0,vocab-1) of (batch,seq) */
   HFB_LABELS_POSITIONS,      /* start_positions, end_positions in [0,seq) of (batch) */
   HFB_LABELS_CLASSES_LESS_1, /* labels in [0,num_labels-1) of (batch) */
+  HFB_LABELS_ZERO,           /* labels in [0,1) of (batch,seq) */
+  HFB_LABELS_SENTENCE_ORDER, /* labels in [0,vocab) of (batch,seq), sentence_order_label in [0,1) of (batch) */
   HFB_LABELS_NONE            /* the class has no loss */
 } hfb_labels_rule;
 
@@ -96,7 +98,7 @@ typedef struct hfb_model_row {
 } hfb_model_row;
 
 int hfb_model_row_count(void);
-const hfb_model_row *hfb_model_row_at(int index); /* alphabetical, as the suite lists them */
+const hfb_model_row *hfb_model_row_at(int index); /* the suite in its order, then `more` */
 /* HFB_NOT_FOUND with the nearest names. */
 hfb_status hfb_model_find(const char *name, const hfb_model_row **out_row) HFB_MUST_USE;
 hfb_status hfb_model_row_config(const hfb_model_row *row, hfb_config **out_config) HFB_MUST_USE;

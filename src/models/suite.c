@@ -79,6 +79,11 @@ hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *co
     case HFB_LABELS_CLASSES_LESS_1:
       append(out_inputs, &count, "labels", rows_only, hfb_config_int(config, "num_labels") - 1);
       break;
+    case HFB_LABELS_ZERO: append(out_inputs, &count, "labels", tokens, 1); break;
+    case HFB_LABELS_SENTENCE_ORDER:
+      append(out_inputs, &count, "labels", tokens, vocab);
+      append(out_inputs, &count, "sentence_order_label", rows_only, 1);
+      break;
     case HFB_LABELS_NONE: break;
   }
   *out_count = count;
