@@ -4,6 +4,8 @@
 #include "base/thread.h"
 #include "kernels/peak.h"
 
+enum { PEAK_ROUNDS = 3 };
+
 typedef double (*peak_fn)(hfb_isa isa, hfb_pool *pool);
 
 static const peak_fn peaks[HFB_DTYPE_COUNT] = {
@@ -17,7 +19,11 @@ hfb_status hfb_machine_peak(hfb_dtype dtype, int threads, double *out_gflops) {
   if (!peaks[dtype]) return HFB_FAIL(HFB_UNSUPPORTED, "the peak of %s is not measured", hfb_dtype_name(dtype));
   hfb_pool *pool = NULL;
   HFB_TRY(hfb_pool_create(threads, &pool));
-  *out_gflops = peaks[dtype](hfb_cpu()->isa, pool) * 1e-9;
+  /* Another process makes a measurement slower and nothing makes one faster: the best of a few is nearest the truth. */
+  for (int i = 0; i < PEAK_ROUNDS; i++) {
+    double gflops = peaks[dtype](hfb_cpu()->isa, pool) * 1e-9;
+    if (gflops > *out_gflops) *out_gflops = gflops;
+  }
   hfb_pool_destroy(pool);
   if (*out_gflops > 0.0) return HFB_OK;
   return HFB_FAIL(HFB_UNSUPPORTED, "%s has no %s arithmetic", hfb_isa_name(hfb_cpu()->isa), hfb_dtype_name(dtype));
