@@ -73,6 +73,7 @@ static const struct {
      {"feed_forward_proj", "gated-tanh", "gated-gelu"}},
     {"{\"sinusoidal_pos_embds\": true}", "DistilBertForMaskedLM", HFB_UNSUPPORTED, {"sinusoidal_pos_embds"}},
     {"{\"use_tpu_fourier_optimizations\": true}", "FNetForMaskedLM", HFB_UNSUPPORTED, {"use_tpu_fourier"}},
+    {"{\"normalization_type\": \"rms\"}", "MobileBertForMaskedLM", HFB_UNSUPPORTED, {"normalization_type", "no_norm"}},
     {"{\"tie_encoder_decoder\": true}", "BartForConditionalGeneration", HFB_UNSUPPORTED, {"tie_encoder_decoder"}},
 };
 
@@ -188,6 +189,7 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
 #define BERT   "hidden_size=32 num_attention_heads=4 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
 #define FNET   "hidden_size=32 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
 #define NARROW "embedding_size=16 " BERT
+#define MOBILE "hidden_size=32 embedding_size=8 intra_bottleneck_size=16 num_hidden_layers=2 vocab_size=99"
 #define GPT2   "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
 #define T5     "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
 #define BART                                                                                          \
@@ -322,6 +324,24 @@ static const struct {
      HFB_INVALID_ARGUMENT,
      {"next_sentence_label", "i64[2]"}},
     {"AlbertForPreTraining", NARROW " num_labels=3", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"num_labels"}},
+    {"MobileBertForMaskedLM",
+     MOBILE " embedding_size=32",
+     "input_ids:2x8",
+     false,
+     HFB_UNSUPPORTED,
+     {"embedding_size 32"}},
+    {"MobileBertForMaskedLM",
+     MOBILE " num_attention_heads=3",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"intra_bottleneck_size 16", "num_attention_heads 3"}},
+    {"MobileBertForMaskedLM",
+     MOBILE " key_query_shared_bottleneck=false",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"key_query_shared_bottleneck", "hidden_size 32", "intra_bottleneck_size 16"}},
     {"LayoutLMForMaskedLM", BERT, "input_ids:2x8 bbox:2x8", false, HFB_INVALID_ARGUMENT, {"bbox", "i64[2,8,4]"}},
     {"BartForCausalLM",
      BART " decoder_layerdrop=0.1 dropout=0",
@@ -396,6 +416,10 @@ static const struct {
      HFB_OP_EMBEDDING, 9},
     {"MegatronBertForCausalLM", BERT, "input_ids:2x8", "bert.encoder.ln.weight", "bert.embeddings.LayerNorm.weight",
      "logits", "loss", HFB_OP_LAYER_NORM, 6},
+    {"MobileBertForMaskedLM", MOBILE, "input_ids:2x1", "cls.predictions.dense.weight", NULL, "logits", "loss",
+     HFB_OP_LAYER_NORM, 1},
+    {"MobileBertForNextSentencePrediction", MOBILE " classifier_activation=false", "input_ids:2x8", NULL,
+     "mobilebert.pooler.dense.weight", "logits", NULL, HFB_OP_TANH, 0},
     {"BertForTokenClassification", BERT, "input_ids:2x8 labels:2x8", "classifier.weight", "bert.pooler.dense.weight",
      "loss", NULL, HFB_OP_NLL_LOSS, 1},
     {"AlbertForSequenceClassification", NARROW, "input_ids:2x8", "albert.pooler.weight", NULL, "logits", "loss",
