@@ -125,6 +125,7 @@ static hfb_status load_entry(const char *directory, const unit *u, void **out_ha
 /* The shared object that the compiler wrote becomes an entry: trailer, then an atomic rename. */
 static hfb_status publish_entry(const char *directory, const unit *u, const char *object_path) {
   hfb_file_map map;
+  if (!hfb_file_exists(object_path)) return HFB_FAIL(HFB_COMPILE, "the C compiler reported success but wrote no output");
   HFB_TRY(hfb_file_map_open(object_path, &map));
   const entry_trailer trailer = make_trailer(map.data, map.bytes);
   hfb_file_map_close(&map);
