@@ -171,7 +171,7 @@ hfb_status op_case_build(const op_case *c, hfb_graph **out_graph) {
   hfb_value *inputs[OP_CASE_MAX_INPUTS] = {0};
   for (int i = 0; i < c->input_count; i++) {
     const op_case_input *input = &c->inputs[i];
-    char name[8];
+    char name[16];
     snprintf(name, sizeof(name), "x%d", i);
     inputs[i] = build_input(&b, name, dtype_of(input->kind), input->shape, input->layout);
   }
