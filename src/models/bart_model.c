@@ -6,8 +6,7 @@
 /* One of the two stacks, under its scope. */
 typedef struct stack {
   bool decoder;
-  int64_t length; /* tokens */
-  double layerdrop;
+  int64_t length;   /* tokens */
   hfb_value *words; /* the token table; NULL: one of the stack's own, made with the rest of it */
   hfb_bart_layers layers;
 } stack;
@@ -27,7 +26,7 @@ static hfb_value *frozen_table(hfb_nn *nn, const char *name, int64_t rows, int64
 /* Sinusoids of fairseq, row `pad` zero: as many rows as a sequence of `length` can ask for. */
 static hfb_value *sinusoid_table(hfb_nn *nn, int64_t length, int64_t width, int64_t pad) {
   hfb_value *rows = hfb_iota(nn->b, HFB_I64, hfb_shape_of(1, (int64_t[]){pad + 1 + length}), 0);
-  hfb_value *table = hfb_nn_sinusoids(nn, rows, width / 2, log(10000) / (double)(width / 2 - 1));
+  hfb_value *table = hfb_nn_fairseq_sinusoids(nn, rows, width);
   hfb_value *counts = hfb_binary(nn->b, HFB_OP_NE, rows, hfb_scalar(nn->b, HFB_I64, (double)pad));
   counts = hfb_reshape(nn->b, counts, 2, (int64_t[]){pad + 1 + length, 1});
   return hfb_where(nn->b, counts, table, hfb_scalar(nn->b, HFB_F32, 0));
@@ -43,6 +42,10 @@ static hfb_value *stored_sinusoid_table(hfb_nn *nn, const hfb_call *call, const 
                      "the input has %lld tokens behind padding id %lld, but %s is %lld; use a shorter sequence",
                      (long long)length, (long long)pad, field, (long long)limit);
   }
+  if (width < 4 || width % 2 != 0) {
+    hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "d_model is %lld; stored sinusoids need an even one of at least 4",
+                     (long long)width);
+  }
   return frozen_table(nn, "embed_positions.weights", rows, width, HFB_INIT_SINUSOID_FAIRSEQ, pad);
 }
 
@@ -52,11 +55,6 @@ static hfb_value *padding_positions(hfb_nn *nn, const hfb_call *call, const hfb_
   int64_t width = s->layers.width, pad = hfb_call_int(call, "pad_token_id");
   if (pad < 0) {
     hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT, "pad_token_id must not be null: positions are counted from it");
-    return NULL;
-  }
-  if (width < 4 || width % 2 != 0) {
-    hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "d_model is %lld; sinusoidal positions need an even one of at least 4",
-                     (long long)width);
     return NULL;
   }
   hfb_value *table = traits->positions == HFB_BART_PADDING_SINUSOID
@@ -111,10 +109,7 @@ static hfb_value *embed(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits 
 
 /* The encoder or the decoder. */
 static hfb_value *run_stack(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits *traits, stack *s, hfb_value *ids) {
-  if (nn->training && s->layerdrop > 0) {
-    hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "layer drop of %g in training is not implemented; set %s to 0",
-                     s->layerdrop, s->decoder ? "decoder_layerdrop" : "encoder_layerdrop");
-  }
+  hfb_call_check_layerdrop(nn, call, s->decoder ? "decoder_layerdrop" : "encoder_layerdrop");
   hfb_scope_push(nn->b, s->decoder ? "decoder" : "encoder");
   hfb_value *x = hfb_bart_layers_run(nn, &s->layers, embed(nn, call, traits, s, ids));
   if (traits->pre_norm) x = hfb_nn_layer_norm(nn, "layer_norm", x, HFB_BART_NORM_EPS);
@@ -133,9 +128,7 @@ static hfb_bart_layers layers_of(const hfb_call *call, const hfb_bart_traits *tr
 
 static stack encoder_of(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits *traits) {
   hfb_call_check_heads(nn, call, "d_model", "encoder_attention_heads");
-  stack s = {.length = call->length,
-             .layerdrop = hfb_call_float(call, "encoder_layerdrop"),
-             .layers = layers_of(call, traits)};
+  stack s = {.length = call->length, .layers = layers_of(call, traits)};
   s.layers.count = hfb_call_int(call, "encoder_layers");
   s.layers.heads = hfb_call_int(call, "encoder_attention_heads");
   s.layers.ffn = hfb_call_int(call, "encoder_ffn_dim");
@@ -148,10 +141,7 @@ static stack encoder_of(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits 
 static stack decoder_of(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits *traits, int64_t length,
                         const char *mask_name, int cached) {
   hfb_call_check_heads(nn, call, "d_model", "decoder_attention_heads");
-  stack s = {.decoder = true,
-             .length = length,
-             .layerdrop = hfb_call_float(call, "decoder_layerdrop"),
-             .layers = layers_of(call, traits)};
+  stack s = {.decoder = true, .length = length, .layers = layers_of(call, traits)};
   int64_t memory_width = -1;
   if (hfb_config_has(call->config, "cross_attention_hidden_size")) {
     memory_width = hfb_call_int(call, "cross_attention_hidden_size");

@@ -165,6 +165,12 @@ void hfb_call_check_heads(hfb_nn *nn, const hfb_call *call, const char *width_fi
                    heads_field, (long long)heads);
 }
 
+void hfb_call_check_layerdrop(hfb_nn *nn, const hfb_call *call, const char *field) {
+  double p = hfb_call_float(call, field);
+  if (!nn->training || p == 0) return;
+  hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "layer drop of %g in training is not implemented; set %s to 0", p, field);
+}
+
 int64_t hfb_call_int(const hfb_call *call, const char *field) {
   return hfb_config_int(call->config, field);
 }

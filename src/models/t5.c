@@ -1,30 +1,47 @@
-/* T5 (Raffel et al., 2019), the gated feed-forward of T5 v1.1 included. No biases, no scaling of scores. */
+/* T5 (Raffel et al., 2019), with the gated feed-forward of T5 v1.1 and its multilingual form mT5 (Xue et al., 2020). No
+ * biases, no scaling of scores. */
 #include <math.h>
 #include <string.h>
 
 #include "models/family.h"
 
-static const hfb_field fields[] = {
+/* Fields with the same default in both families. */
+/* clang-format off */
+#define COMMON_FIELDS                                                                              \
+  {"d_model", HFB_FIELD_SIZE, "512", NULL},                                                        \
+  {"d_kv", HFB_FIELD_SIZE, "64", NULL},                                                            \
+  {"num_decoder_layers", HFB_FIELD_COUNT, "null", "null"}, /* null: num_layers */                  \
+  {"relative_attention_num_buckets", HFB_FIELD_COUNT, "32", NULL},                                 \
+  {"relative_attention_max_distance", HFB_FIELD_SIZE, "128", NULL},                                \
+  {"dropout_rate", HFB_FIELD_PROBABILITY, "0.1", NULL},                                            \
+  {"layer_norm_epsilon", HFB_FIELD_POSITIVE, "1e-6", NULL},                                        \
+  {"initializer_factor", HFB_FIELD_POSITIVE, "1.0", NULL},                                         \
+  {"dense_act_fn", HFB_FIELD_ACTIVATION, "null", "null"}, /* null: what feed_forward_proj says */  \
+  {"is_gated_act", HFB_FIELD_BOOL, "null", "true|false|null"},                                     \
+  {"use_cache", HFB_FIELD_BOOL, "true", NULL},                                                     \
+  {"pad_token_id", HFB_FIELD_ID, "0", NULL},                                                       \
+  {"eos_token_id", HFB_FIELD_ID, "1", NULL}
+/* clang-format on */
+#define FEED_FORWARDS "relu|gelu|gelu_new|silu|gated-gelu|gated-relu|gated-gelu_new|gated-silu"
+
+static const hfb_field t5_fields[] = {
     {"vocab_size", HFB_FIELD_SIZE, "32128", NULL},
-    {"d_model", HFB_FIELD_SIZE, "512", NULL},
-    {"d_kv", HFB_FIELD_SIZE, "64", NULL},
     {"d_ff", HFB_FIELD_SIZE, "2048", NULL},
     {"num_layers", HFB_FIELD_COUNT, "6", NULL},
-    {"num_decoder_layers", HFB_FIELD_COUNT, "null", "null"}, /* null: num_layers */
     {"num_heads", HFB_FIELD_COUNT, "8", NULL},
-    {"relative_attention_num_buckets", HFB_FIELD_COUNT, "32", NULL},
-    {"relative_attention_max_distance", HFB_FIELD_SIZE, "128", NULL},
-    {"dropout_rate", HFB_FIELD_PROBABILITY, "0.1", NULL},
-    {"layer_norm_epsilon", HFB_FIELD_POSITIVE, "1e-6", NULL},
-    {"initializer_factor", HFB_FIELD_POSITIVE, "1.0", NULL},
-    {"feed_forward_proj", HFB_FIELD_TEXT, "relu",
-     "relu|gelu|gelu_new|silu|gated-gelu|gated-relu|gated-gelu_new|gated-silu"},
-    {"dense_act_fn", HFB_FIELD_ACTIVATION, "null", "null"}, /* null: what feed_forward_proj says */
-    {"is_gated_act", HFB_FIELD_BOOL, "null", "true|false|null"},
-    {"use_cache", HFB_FIELD_BOOL, "true", NULL},
-    {"pad_token_id", HFB_FIELD_ID, "0", NULL},
-    {"eos_token_id", HFB_FIELD_ID, "1", NULL},
+    {"feed_forward_proj", HFB_FIELD_TEXT, "relu", FEED_FORWARDS},
     {"decoder_start_token_id", HFB_FIELD_ID, "null", NULL},
+    COMMON_FIELDS,
+};
+
+static const hfb_field mt5_fields[] = {
+    {"vocab_size", HFB_FIELD_SIZE, "250112", NULL},
+    {"d_ff", HFB_FIELD_SIZE, "1024", NULL},
+    {"num_layers", HFB_FIELD_COUNT, "8", NULL},
+    {"num_heads", HFB_FIELD_COUNT, "6", NULL},
+    {"feed_forward_proj", HFB_FIELD_TEXT, "gated-gelu", FEED_FORWARDS},
+    {"decoder_start_token_id", HFB_FIELD_ID, "0", NULL},
+    COMMON_FIELDS,
 };
 
 /* One of the two stacks. */
@@ -172,7 +189,7 @@ static hfb_value *decoder_ids(hfb_nn *nn, const hfb_call *call) {
   hfb_value *given = hfb_call_arg(call, "decoder_input_ids");
   hfb_value *ids = given != NULL ? given : hfb_call_arg(call, "labels");
   if (ids == NULL) {
-    hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT, "T5ForConditionalGeneration needs decoder_input_ids or labels");
+    hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT, "%s needs decoder_input_ids or labels", call->request->class_name);
     return NULL;
   }
   ids = hfb_call_rows(nn, call, given != NULL ? "decoder_input_ids" : "labels");
@@ -240,11 +257,18 @@ static void conditional_generation(hfb_nn *nn, const hfb_call *call) {
   hfb_output_add(b, "encoder_last_hidden_state", memory);
 }
 
-static const hfb_class_row classes[] = {
-    {"T5ForConditionalGeneration", conditional_generation,
-     "input_ids attention_mask decoder_input_ids decoder_attention_mask labels", HFB_REFUSED_SEQ2SEQ,
-     "encoder.embed_tokens.weight=shared.weight decoder.embed_tokens.weight=shared.weight lm_head.weight=shared.weight",
-     "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"},
+#define INPUTS "input_ids attention_mask decoder_input_ids decoder_attention_mask labels"
+#define TIED \
+  "encoder.embed_tokens.weight=shared.weight decoder.embed_tokens.weight=shared.weight lm_head.weight=shared.weight"
+#define IGNORED "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+
+static const hfb_class_row t5_classes[] = {
+    {"T5ForConditionalGeneration", conditional_generation, INPUTS, HFB_REFUSED_SEQ2SEQ, TIED, IGNORED},
 };
 
-HFB_FAMILY(t5, "t5", "", fields, classes);
+static const hfb_class_row mt5_classes[] = {
+    {"MT5ForConditionalGeneration", conditional_generation, INPUTS, HFB_REFUSED_SEQ2SEQ, TIED, IGNORED},
+};
+
+HFB_FAMILY(t5, "t5", "", t5_fields, t5_classes);
+HFB_FAMILY_WITH_DEFAULTS(mt5, "mt5", "", "tie_word_embeddings=false", mt5_fields, mt5_classes);

@@ -82,6 +82,8 @@ hfb_value *hfb_nn_padding_aware_positions(hfb_nn *nn, hfb_value *ids, int64_t pa
 hfb_value *hfb_nn_angles(hfb_nn *nn, hfb_value *positions, int64_t count, double log_step);
 /* The sines of these angles, then their cosines: f32 [..,2*count]. */
 hfb_value *hfb_nn_sinusoids(hfb_nn *nn, hfb_value *positions, int64_t count, double log_step);
+/* fairseq's sinusoids of `width` (even, at least 4): its frequencies end at 1/10000. */
+hfb_value *hfb_nn_fairseq_sinusoids(hfb_nn *nn, hfb_value *positions, int64_t width);
 /* shift_tokens_right: start in front, last id dropped, -100 replaced by pad. [B,S] */
 hfb_value *hfb_nn_shift_right(hfb_nn *nn, hfb_value *ids, int64_t start_id, int64_t pad_id);
 
