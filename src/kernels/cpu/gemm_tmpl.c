@@ -2,10 +2,10 @@
  * which include a vec header and gemm_<type>_types.h first, and define
  *   GEMM_ISA       the name of the table that comes out
  *   GEMM_TILES     the list of micro-kernels
+ *   GEMM_DOTS      the list of dot-product kernels
  *   GEMM_MAX_ROWS  rows of the tile whose accumulators fill the registers, by vectors of columns
  *   GEMM_ROW_COST  cycles for one row and one k of such a tile, by vectors
- *   GEMM_K_BLOCK   depth of a block
- *   GEMM_DOT_ROWS  rows of the dot-product kernel, which has GEMM_DOT_ROWS * 4 accumulators */
+ *   GEMM_K_BLOCK   depth of a block */
 #include "kernels/cpu/unroll.h"
 #include "kernels/gemm_isa.h"
 
@@ -13,7 +13,9 @@ enum {
   LINE_ELEMENTS = 64 / (int)sizeof(gemm_scalar), /* of a cache line */
   PACK_PREFETCH_ELEMENTS = 4 * LINE_ELEMENTS,    /* how far ahead of the transposition its rows are fetched */
   COPY_ROWS = 16,                                /* rows of a matrix that are split over the panels together */
+  DOT_MAX_ROWS = 6,
   DOT_COLUMNS = 4,
+  DOT_PREFETCH_ELEMENTS = 4096 / (int)sizeof(gemm_scalar),
 };
 
 HFB_ALWAYS_INLINE gemm_vec load_first(const gemm_scalar *p, int64_t count) {
@@ -249,22 +251,36 @@ static void pack_a(const void *a, int64_t row_stride, int64_t col_stride, int64_
   }
 }
 
-/* Rows of A times columns of B, vectors along k. */
-HFB_ALWAYS_INLINE void dot_tile(const int rows, const int columns, const hfb_gemm_dot *dot, int64_t row, int64_t col) {
-  gemm_vec acc[GEMM_DOT_ROWS * DOT_COLUMNS] = {{0}};
-  const gemm_scalar *a = (const gemm_scalar *)dot->a + row * dot->a_row_stride;
-  const gemm_scalar *b = (const gemm_scalar *)dot->b + col * dot->b_col_stride;
-  HFB_NO_UNROLL for (int64_t k = 0; k < dot->k; k += GEMM_LANES) {
-    const int64_t depth = dot->k - k;
-    gemm_vec b_part[DOT_COLUMNS];
-    HFB_UNROLL for (int j = 0; j < columns; j++) b_part[j] = load_first(b + j * dot->b_col_stride + k, depth);
-    HFB_UNROLL for (int i = 0; i < rows; i++) {
-      gemm_vec a_part = load_first(a + i * dot->a_row_stride + k, depth);
-      HFB_UNROLL for (int j = 0; j < columns; j++) {
-        acc[i * columns + j] = gemm_vec_fma(a_part, b_part[j], acc[i * columns + j]);
-      }
+/* acc += rows of A times columns of B for one vector of k. */
+HFB_ALWAYS_INLINE void dot_step(const int rows, const int columns, const hfb_gemm_dot *dot, const gemm_scalar *a,
+                                const gemm_scalar *b, int64_t depth, gemm_vec *acc) {
+  gemm_vec b_part[DOT_COLUMNS];
+  HFB_UNROLL for (int j = 0; j < columns; j++) b_part[j] = load_first(b + j * dot->b_col_stride, depth);
+  HFB_UNROLL for (int i = 0; i < rows; i++) {
+    gemm_vec a_part = load_first(a + i * dot->a_row_stride, depth);
+    HFB_UNROLL for (int j = 0; j < columns; j++) {
+      acc[i * columns + j] = gemm_vec_fma(a_part, b_part[j], acc[i * columns + j]);
     }
   }
+}
+
+HFB_ALWAYS_INLINE void dot_tile(const int rows, const int columns, const hfb_gemm_dot *dot, int64_t row, int64_t col) {
+  gemm_vec acc[DOT_MAX_ROWS * DOT_COLUMNS] = {{0}};
+  const gemm_scalar *a = (const gemm_scalar *)dot->a + row * dot->a_row_stride;
+  const gemm_scalar *b = (const gemm_scalar *)dot->b + col * dot->b_col_stride;
+  /* Short columns end before the hardware has learned to fetch them, so the next ones are fetched here. */
+  const int64_t next = dot->k <= DOT_PREFETCH_ELEMENTS ? columns * dot->b_col_stride : 0;
+  int64_t k = 0;
+  HFB_NO_UNROLL for (; k + LINE_ELEMENTS <= dot->k; k += LINE_ELEMENTS) {
+    HFB_UNROLL for (int j = 0; j < columns; j++) __builtin_prefetch(b + k + next + j * dot->b_col_stride, 0, 3);
+    HFB_UNROLL for (int i = 0; i < LINE_ELEMENTS; i += GEMM_LANES) {
+      dot_step(rows, columns, dot, a + k + i, b + k + i, GEMM_LANES, acc);
+    }
+  }
+  HFB_NO_UNROLL for (; k + GEMM_LANES <= dot->k; k += GEMM_LANES) {
+    dot_step(rows, columns, dot, a + k, b + k, GEMM_LANES, acc);
+  }
+  if (k < dot->k) dot_step(rows, columns, dot, a + k, b + k, dot->k - k, acc);
   const gemm_scalar *bias = dot->bias;
   HFB_UNROLL for (int i = 0; i < rows; i++) {
     gemm_scalar sums[DOT_COLUMNS];
@@ -283,17 +299,33 @@ HFB_ALWAYS_INLINE void dot_tile(const int rows, const int columns, const hfb_gem
   }
 }
 
-HFB_ALWAYS_INLINE void dot_rows(const int rows, const hfb_gemm_dot *dot, int64_t row) {
-  int64_t col = 0;
-  for (; col + DOT_COLUMNS <= dot->n; col += DOT_COLUMNS) dot_tile(rows, DOT_COLUMNS, dot, row, col);
-  for (; col < dot->n; col++) dot_tile(rows, 1, dot, row, col);
-}
+typedef void (*dot_tile_fn)(const hfb_gemm_dot *dot, int64_t row, int64_t col);
 
+#define HFB_GEMM_DOT(rows, columns)                                                        \
+  static void dot_##rows##x##columns(const hfb_gemm_dot *dot, int64_t row, int64_t col) { \
+    dot_tile(rows, columns, dot, row, col);                                                \
+  }
+#include GEMM_DOTS
+#undef HFB_GEMM_DOT
+
+static const dot_tile_fn dot_tiles[DOT_MAX_ROWS + 1][DOT_COLUMNS + 1] = {
+#define HFB_GEMM_DOT(rows, columns) [rows][columns] = dot_##rows##x##columns,
+#include GEMM_DOTS
+#undef HFB_GEMM_DOT
+};
+
+/* A few columns of B, which stay in L1, meet all rows of A. */
 static void dot_product(const hfb_gemm_dot *dot) {
-  int64_t row = 0;
-  for (; row + GEMM_DOT_ROWS <= dot->m; row += GEMM_DOT_ROWS) dot_rows(GEMM_DOT_ROWS, dot, row);
-  for (; row + 2 <= dot->m; row += 2) dot_rows(2, dot, row);
-  for (; row < dot->m; row++) dot_rows(1, dot, row);
+  int64_t most_rows = DOT_MAX_ROWS;
+  while (!dot_tiles[most_rows][1]) most_rows--;
+  const int64_t groups = (dot->m + most_rows - 1) / most_rows;
+  for (int64_t col = 0; col < dot->n; col += DOT_COLUMNS) {
+    const int64_t columns = min_i64(DOT_COLUMNS, dot->n - col);
+    for (int64_t group = 0, row = 0, rows; group < groups; group++, row += rows) {
+      rows = dot->m / groups + (group < dot->m % groups);
+      dot_tiles[rows][columns](dot, row, col);
+    }
+  }
 }
 
 const hfb_gemm_isa GEMM_ISA = {

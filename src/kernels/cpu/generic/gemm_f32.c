@@ -3,8 +3,8 @@
 
 #define GEMM_ISA hfb_gemm_f32_generic
 #define GEMM_TILES "kernels/cpu/gemm_tiles_16.def"
+#define GEMM_DOTS "kernels/cpu/gemm_dots_16.def"
 #define GEMM_MAX_ROWS {0, 6, 6}
 #define GEMM_ROW_COST {0, 0.58f, 1.0f}
 #define GEMM_K_BLOCK 384
-#define GEMM_DOT_ROWS 2
 #include "kernels/cpu/gemm_tmpl.c"
