@@ -144,6 +144,9 @@ void hfb_head_question_answering(hfb_nn *nn, const hfb_call *call, hfb_value *hi
 hfb_value *hfb_head_classification_loss(hfb_nn *nn, const hfb_call *call, hfb_value *logits);
 /* Outputs "loss" and "logits" of a classification of whole sequences. */
 void hfb_head_classification(hfb_nn *nn, const hfb_call *call, hfb_value *logits);
+/* score [num_labels,D] without bias on the token in front of the first padding id, as decoders do it; outputs "loss"
+ * and "logits". */
+void hfb_head_last_token_classification(hfb_nn *nn, const hfb_call *call, hfb_value *hidden);
 /* dropout, classifier [num_labels,D] on every token; outputs "loss" and "logits". */
 void hfb_head_token_classification(hfb_nn *nn, const hfb_call *call, hfb_value *hidden, double dropout);
 /* seq_relationship's loss and outputs: logits [B,2], labels i64 [B]. */

@@ -130,36 +130,9 @@ static void lm_head(hfb_nn *nn, const hfb_call *call) {
   add_cache(nn, call, cache);
 }
 
-/* Logits of the token before the first padding id, of the last token when a row has none (or starts with it). */
-static hfb_value *pool_last_token(hfb_nn *nn, const hfb_call *call, hfb_value *logits) {
-  hfb_builder *b = nn->b;
-  int64_t pad = hfb_call_int(call, "pad_token_id"), classes = hfb_call_int(call, "num_labels");
-  if (pad < 0) {
-    if (call->batch != 1) {
-      hfb_builder_fail(b, HFB_INVALID_ARGUMENT,
-                       "batch %lld needs a pad_token_id in the configuration: without it only batch 1 is defined",
-                       (long long)call->batch);
-    }
-    hfb_value *last = hfb_slice(b, logits, 1, call->length - 1, call->length);
-    return hfb_reshape(b, last, 2, (int64_t[]){call->batch, classes});
-  }
-  hfb_value *ids = hfb_call_arg(call, "input_ids");
-  hfb_value *padded = hfb_cast(b, hfb_binary(b, HFB_OP_EQ, ids, hfb_scalar(b, HFB_I64, (double)pad)), HFB_I64);
-  hfb_value *before = hfb_add_scalar(b, hfb_argmax(b, padded, 1, false), -1);
-  hfb_value *is_negative = hfb_binary(b, HFB_OP_LT, before, hfb_scalar(b, HFB_I64, 0));
-  hfb_value *token = hfb_where(b, is_negative, hfb_add_scalar(b, before, (double)call->length), before);
-  hfb_value *index = hfb_reshape(b, token, 3, (int64_t[]){call->batch, 1, 1});
-  index = hfb_expand(b, index, 3, (int64_t[]){call->batch, 1, classes});
-  return hfb_reshape(b, hfb_take_along(b, logits, index, 1), 2, (int64_t[]){call->batch, classes});
-}
-
 static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
   hfb_value **cache = NULL, *x = model(nn, call, &cache);
-  int64_t classes = hfb_call_int(call, "num_labels"), width = hfb_call_int(call, "n_embd");
-  hfb_value *weight =
-      hfb_parameter(nn->b, "score.weight", hfb_shape_of(2, (int64_t[]){classes, width}), hfb_init_normal(nn->init_std));
-  hfb_value *logits = hfb_linear_op(nn->b, x, weight, NULL, true);
-  hfb_head_classification(nn, call, pool_last_token(nn, call, logits));
+  hfb_head_last_token_classification(nn, call, x);
   add_cache(nn, call, cache);
 }
 
