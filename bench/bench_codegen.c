@@ -1,6 +1,6 @@
-/* Generated loops: nanoseconds for each element of three loops that transformers spend their time in, rows in cache, and
- * how long the compiler takes. Best of several rounds. HFBENCH_ISA and HFBENCH_CC choose instruction set and compiler.
- * Usage: bench_codegen [rounds] [--show] */
+/* Generated loops: nanoseconds for each element of three loops that transformers spend their time in, rows in cache,
+ * and how long the compiler takes. Best of several rounds. HFBENCH_ISA and HFBENCH_CC choose instruction set and
+ * compiler. Usage: bench_codegen [rounds] [--show] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 
 enum { MAX_TERMS = 24, MAX_SLOTS = 8, COMPILED_KERNELS = 30 };
 
-/* ---- three loops --------------------------------------------------------------------------------------------------- */
+/* ---- three loops ---- */
 
 typedef struct built {
   hfb_loop loop;
@@ -31,12 +31,15 @@ static int add(built *b, hfb_term term) {
 
 /* A matrix with the rows of the loop, or a vector along the row. */
 static int load(built *b, int slot, bool matrix) {
-  hfb_term term = {.kind = HFB_TERM_LOAD, .slot = slot, .args = {-1, -1, -1}, .strides = {matrix ? b->loop.extent[1] : 0, 1}};
+  hfb_term term = {
+      .kind = HFB_TERM_LOAD, .slot = slot, .args = {-1, -1, -1}, .strides = {matrix ? b->loop.extent[1] : 0, 1}};
   return add(b, term);
 }
 
 static int op(built *b, hfb_op op, int x, int y) {
-  return add(b, (hfb_term){.kind = HFB_TERM_OP, .op = op, .args = {x, y, -1},
+  return add(b, (hfb_term){.kind = HFB_TERM_OP,
+                           .op = op,
+                           .args = {x, y, -1},
                            .per_row = b->terms[x].per_row && (y < 0 || b->terms[y].per_row)});
 }
 
@@ -107,7 +110,7 @@ static const bench_case cases[] = {
 };
 enum { CASE_COUNT = sizeof cases / sizeof *cases };
 
-/* ---- measuring ------------------------------------------------------------------------------------------------------- */
+/* ---- measuring ---- */
 
 static hfb_status generate(const built *b, const char *name, hfb_isa isa, bool with_prelude, hfb_strbuf *out_code) {
   if (with_prelude) HFB_TRY(hfb_codegen_prelude(isa, out_code));
@@ -138,7 +141,8 @@ static hfb_status bench_run_time(const bench_case *c, int rounds, bool show) {
   for (int s = 0; s < b.loop.slot_count && status == HFB_OK; s++) {
     status = hfb_mem_alloc_aligned(elements * sizeof(float), 64, &slots[s]);
     const hfb_philox random = hfb_philox_named(1, c->name);
-    for (size_t i = 0; i < elements && status == HFB_OK; i++) ((float *)slots[s])[i] = 4 * hfb_philox_uniform(random, i) - 2;
+    for (size_t i = 0; i < elements && status == HFB_OK; i++)
+      ((float *)slots[s])[i] = 4 * hfb_philox_uniform(random, i) - 2;
   }
   if (status == HFB_OK) status = hfb_mem_alloc_aligned(hfb_loop_scratch_bytes(&b.loop) + 64, 64, &scratch);
   const char *unit = hfb_strbuf_text(&code);
@@ -186,7 +190,8 @@ static hfb_status bench_compile_time(int kernels, int units, int rounds) {
     hfb_jit_destroy(jit);
   }
   for (int u = 0; u < units; u++) hfb_strbuf_deinit(&codes[u]);
-  if (status == HFB_OK) printf("compile %2d kernels in %d unit%s %6.0f ms\n", kernels, units, units > 1 ? "s" : " ", best_ms);
+  if (status == HFB_OK)
+    printf("compile %2d kernels in %d unit%s %6.0f ms\n", kernels, units, units > 1 ? "s" : " ", best_ms);
   return status;
 }
 

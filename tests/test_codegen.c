@@ -1,11 +1,11 @@
 /* Generated code against plain evaluation, on every instruction set of this machine and with every compiler found.
  * Arguments: [first seed] [number of random loops]. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +25,7 @@ enum { CASES_IN_UNIT = 30, SPECIAL_COUNT = 20, FUNCTION_COLUMNS = 4096 + SPECIAL
 
 static uint64_t first_seed = 1, seed_count = 180;
 
-/* ---- instruction sets and compilers -------------------------------------------------------------------------------- */
+/* ---- instruction sets and compilers ---- */
 
 /* Runs `test` for each pair; the last one is left in HFBENCH_CC. */
 static void for_each_target(void (*test)(hfb_isa isa, const char *target)) {
@@ -47,7 +47,7 @@ static void for_each_target(void (*test)(hfb_isa isa, const char *target)) {
   assert_true(targets > 0);
 }
 
-/* ---- memory whose end is the end of a page, with nothing behind ------------------------------------------------------ */
+/* ---- memory whose end is the end of a page, with nothing behind ---- */
 
 typedef struct fenced {
   char *pages, *data;
@@ -69,7 +69,7 @@ static void fenced_destroy(fenced *f) {
   if (f->pages) munmap(f->pages, f->mapped_bytes);
 }
 
-/* ---- what is expected ------------------------------------------------------------------------------------------------ */
+/* ---- what is expected ---- */
 
 typedef struct expected_element {
   int store;
@@ -99,23 +99,20 @@ static bool float_is_near(double got, loop_value wanted) {
 
 static bool element_is_right(hfb_dtype dtype, const void *data, loop_value wanted) {
   switch (dtype) {
-    case HFB_F32:
-      return float_is_near(*(const float *)data, wanted);
-    case HFB_F64:
-      return float_is_near(*(const double *)data, wanted);
-    case HFB_I64:
-      return *(const int64_t *)data == wanted.integer;
-    case HFB_I32:
-      return *(const int32_t *)data == wanted.integer;
-    default:
-      return *(const uint8_t *)data == wanted.integer;
+    case HFB_F32: return float_is_near(*(const float *)data, wanted);
+    case HFB_F64: return float_is_near(*(const double *)data, wanted);
+    case HFB_I64: return *(const int64_t *)data == wanted.integer;
+    case HFB_I32: return *(const int32_t *)data == wanted.integer;
+    default: return *(const uint8_t *)data == wanted.integer;
   }
 }
 
 static double element_of(hfb_dtype dtype, const void *data) {
   if (dtype == HFB_F32) return *(const float *)data;
   if (dtype == HFB_F64) return *(const double *)data;
-  return dtype == HFB_I64 ? (double)*(const int64_t *)data : dtype == HFB_I32 ? *(const int32_t *)data : *(const uint8_t *)data;
+  return dtype == HFB_I64   ? (double)*(const int64_t *)data
+         : dtype == HFB_I32 ? *(const int32_t *)data
+                            : *(const uint8_t *)data;
 }
 
 static int64_t compared_count, unknown_count;
@@ -138,8 +135,9 @@ static void check_case(const loop_case *c, uint64_t seed, const char *target, co
     if (x->value.unknown) {
       unknown_count++;
     } else if (!element_is_right(dtype, data, x->value)) {
-      snprintf(what, sizeof what, "store %d at %lld: %.9g instead of %.9g (error at most %.3g; as integer %lld)", x->store,
-               (long long)x->offset, element_of(dtype, data), x->value.value, x->value.error, (long long)x->value.integer);
+      snprintf(what, sizeof what, "store %d at %lld: %.9g instead of %.9g (error at most %.3g; as integer %lld)",
+               x->store, (long long)x->offset, element_of(dtype, data), x->value.value, x->value.error,
+               (long long)x->value.integer);
       fail_case(c, seed, target, what);
     } else {
       compared_count++;
@@ -156,7 +154,7 @@ static void check_case(const loop_case *c, uint64_t seed, const char *target, co
   }
 }
 
-/* ---- running a case -------------------------------------------------------------------------------------------------- */
+/* ---- running a case ---- */
 
 static void run_rows(loop_case *c, hfb_rows_fn run, void *const *slots) {
   int64_t rows = 1;
@@ -172,19 +170,20 @@ static void run_rows(loop_case *c, hfb_rows_fn run, void *const *slots) {
   hfb_mem_free(scratch);
 }
 
-typedef void (*tile_fn)(const void *context, void *tile, int64_t ld, int64_t batch, int64_t row, int64_t rows, int64_t col,
-                        int64_t cols);
-typedef void (*score_fn)(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row, int64_t rows,
-                         int64_t col, int64_t cols);
+typedef void (*tile_fn)(const void *context, void *tile, int64_t ld, int64_t batch, int64_t row, int64_t rows,
+                        int64_t col, int64_t cols);
+typedef void (*score_fn)(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row,
+                         int64_t rows, int64_t col, int64_t cols);
 
 /* One piece of the matrix in a block of its own, as the kernels call it. */
-static void run_piece(loop_case *c, void *function, void *const *slots, int64_t batch, int64_t head, int64_t row, int64_t rows,
-                      int64_t col, int64_t cols) {
+static void run_piece(loop_case *c, void *function, void *const *slots, int64_t batch, int64_t head, int64_t row,
+                      int64_t rows, int64_t col, int64_t cols) {
   const int64_t width = c->loop.extent[c->loop.rank - 1], ld = cols + 3;
   if (rows == 0 || cols == 0) return;
   fenced block = fenced_create((size_t)((rows - 1) * ld + cols) * sizeof(float));
   float *matrix = slots[0], *tile = (float *)block.data;
-  for (int64_t r = 0; r < rows; r++) memcpy(tile + r * ld, matrix + (row + r) * width + col, (size_t)cols * sizeof *tile);
+  for (int64_t r = 0; r < rows; r++)
+    memcpy(tile + r * ld, matrix + (row + r) * width + col, (size_t)cols * sizeof *tile);
   if (c->loop.kind == HFB_LOOP_TILE) {
     tile_fn run;
     memcpy(&run, &function, sizeof run);
@@ -194,7 +193,8 @@ static void run_piece(loop_case *c, void *function, void *const *slots, int64_t 
     memcpy(&run, &function, sizeof run);
     run(slots, tile, ld, batch, head, row, rows, col, cols);
   }
-  for (int64_t r = 0; r < rows; r++) memcpy(matrix + (row + r) * width + col, tile + r * ld, (size_t)cols * sizeof *tile);
+  for (int64_t r = 0; r < rows; r++)
+    memcpy(matrix + (row + r) * width + col, tile + r * ld, (size_t)cols * sizeof *tile);
   fenced_destroy(&block);
 }
 
@@ -224,7 +224,8 @@ static void run_case(loop_case c, uint64_t seed, void *function, const char *tar
     slots[c.stores[0].slot] = slots[c.in_place];
   }
   const int64_t batch = rows ? 0 : random_below(&c.random, c.loop.extent[0] + (c.loop.extent[0] == 0));
-  const int64_t head = c.loop.kind == HFB_LOOP_SCORE ? random_below(&c.random, c.loop.extent[1] + (c.loop.extent[1] == 0)) : 0;
+  const int64_t head =
+      c.loop.kind == HFB_LOOP_SCORE ? random_below(&c.random, c.loop.extent[1] + (c.loop.extent[1] == 0)) : 0;
   bool empty = false;
   for (int d = 0; d + 1 < c.loop.rank; d++) empty = empty || c.loop.extent[d] == 0;
   expectation e = {0};
@@ -283,7 +284,7 @@ static void test_random_loops(void **state) {
   assert_true(compared_count > 4 * unknown_count); /* the loops must not drown in nan-like uncertainty */
 }
 
-/* ---- elementary functions -------------------------------------------------------------------------------------------- */
+/* ---- elementary functions ---- */
 
 typedef struct function_case {
   hfb_op op;
@@ -291,7 +292,9 @@ typedef struct function_case {
   double ulps;
 } function_case;
 
-static double rsqrt(double x) { return 1 / sqrt(x); }
+static double rsqrt(double x) {
+  return 1 / sqrt(x);
+}
 
 static const function_case functions[] = {
     {HFB_OP_EXP, exp, 1.2}, {HFB_OP_LOG, log, 1.0}, {HFB_OP_TANH, tanh, 2.5},  {HFB_OP_ERF, erf, 2.1},
@@ -299,8 +302,9 @@ static const function_case functions[] = {
 };
 enum { FUNCTION_COUNT = sizeof functions / sizeof *functions };
 
-static const float special[SPECIAL_COUNT] = {0.0f,    -0.0f,  INFINITY, -INFINITY, NAN,    1e-40f, -1e-40f, 3.4e38f, -3.4e38f, 1.0f,
-                                             -1.0f,   88.72f, 88.73f,   -87.34f,   -103.f, -104.f, 9.02f,   3.93f,   1e-30f,   16000.0f};
+static const float special[SPECIAL_COUNT] = {0.0f,    -0.0f,    INFINITY, -INFINITY, NAN,    1e-40f,  -1e-40f,
+                                             3.4e38f, -3.4e38f, 1.0f,     -1.0f,     88.72f, 88.73f,  -87.34f,
+                                             -103.f,  -104.f,   9.02f,    3.93f,     1e-30f, 16000.0f};
 
 static double ulp_of(double x) {
   int exponent;
@@ -314,8 +318,15 @@ static void build_function_loop(hfb_loop *loop, hfb_term terms[2], hfb_store *st
   terms[1] = (hfb_term){.kind = HFB_TERM_OP, .op = op, .args = {0, -1, -1}};
   *store = (hfb_store){.term = 1, .slot = 1, .strides = {1}};
   dtypes[0] = dtypes[1] = HFB_F32;
-  *loop = (hfb_loop){.kind = HFB_LOOP_ROWS, .rank = 1, .extent = {FUNCTION_COLUMNS}, .term_count = 2, .store_count = 1, .terms = terms,
-                     .stores = store, .slot_count = 2, .slot_dtypes = dtypes};
+  *loop = (hfb_loop){.kind = HFB_LOOP_ROWS,
+                     .rank = 1,
+                     .extent = {FUNCTION_COLUMNS},
+                     .term_count = 2,
+                     .store_count = 1,
+                     .terms = terms,
+                     .stores = store,
+                     .slot_count = 2,
+                     .slot_dtypes = dtypes};
 }
 
 static void check_function(const function_case *f, const float *in, const float *out, const char *target) {
@@ -325,8 +336,8 @@ static void check_function(const function_case *f, const float *in, const float 
     if (isinf((float)wanted) && (got == (float)wanted || fabs(got) > 3.4028e38)) continue;
     if (fabs(wanted) < 1.2e-38 && fabs(got - wanted) < 1.2e-38) continue; /* subnormal: may be flushed */
     if (fabs(got - wanted) <= f->ulps * ulp_of(wanted)) continue;
-    fail_msg("%s on %s: %s(%.9g) is %.9g instead of %.9g, %.2f ulp", hfb_op_info_of(f->op)->name, target, hfb_op_info_of(f->op)->name,
-             in[i], got, wanted, fabs(got - wanted) / ulp_of(wanted));
+    fail_msg("%s on %s: %s(%.9g) is %.9g instead of %.9g, %.2f ulp", hfb_op_info_of(f->op)->name, target,
+             hfb_op_info_of(f->op)->name, in[i], got, wanted, fabs(got - wanted) / ulp_of(wanted));
   }
 }
 
@@ -369,7 +380,7 @@ static void test_functions(void **state) {
   for_each_target(functions_on);
 }
 
-/* ---- the contract ------------------------------------------------------------------------------------------------------ */
+/* ---- the contract ---- */
 
 /* out = x - max(x) along the row, x = a + b; then things are broken one by one. */
 typedef struct small_loop {
@@ -393,16 +404,23 @@ static void small_loop_init(small_loop *s) {
   s->terms[4].op = HFB_OP_SUB;
   s->terms[4].args[0] = 2, s->terms[4].args[1] = 3;
   s->store = (hfb_store){.term = 4, .slot = 2, .strides = {100, 1}};
-  s->loop = (hfb_loop){.kind = HFB_LOOP_ROWS, .rank = 2, .extent = {7, 100}, .term_count = 5, .store_count = 1, .terms = s->terms,
-                       .stores = &s->store, .slot_count = 3, .slot_dtypes = s->dtypes};
+  s->loop = (hfb_loop){.kind = HFB_LOOP_ROWS,
+                       .rank = 2,
+                       .extent = {7, 100},
+                       .term_count = 5,
+                       .store_count = 1,
+                       .terms = s->terms,
+                       .stores = &s->store,
+                       .slot_count = 3,
+                       .slot_dtypes = s->dtypes};
 }
 
-#define ASSERT_REFUSED(change, fragment)                                  \
-  do {                                                                    \
-    small_loop s;                                                         \
-    small_loop_init(&s);                                                  \
-    change;                                                               \
-    assert_int_not_equal(hfb_loop_verify(&s.loop), HFB_OK);               \
+#define ASSERT_REFUSED(change, fragment)                                             \
+  do {                                                                               \
+    small_loop s;                                                                    \
+    small_loop_init(&s);                                                             \
+    change;                                                                          \
+    assert_int_not_equal(hfb_loop_verify(&s.loop), HFB_OK);                          \
     if (!strstr(hfb_error_message(), fragment)) fail_msg("%s", hfb_error_message()); \
   } while (0)
 
@@ -484,7 +502,7 @@ int main(int argc, char **argv) {
   if (argc > 1) first_seed = strtoull(argv[1], NULL, 10);
   if (argc > 2) seed_count = strtoull(argv[2], NULL, 10);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_verify),         cmocka_unit_test(test_text),    cmocka_unit_test(test_failing_memory),
+      cmocka_unit_test(test_verify),       cmocka_unit_test(test_text),      cmocka_unit_test(test_failing_memory),
       cmocka_unit_test(test_random_loops), cmocka_unit_test(test_functions),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

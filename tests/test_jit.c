@@ -1,11 +1,11 @@
 /* Compiling, caching and everything that goes wrong with files and compilers. */
+#include <dirent.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <dirent.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +24,7 @@ static const char unit_a[] = "int answer_a(void) { return 42; }\n";
 static const char unit_b[] = "int answer_b(void) { return 43; }\n";
 static const char *const both_units[] = {unit_a, unit_b};
 
-/* ---- a folder for each test -------------------------------------------------------------------------------------- */
+/* ---- a folder for each test ---- */
 
 static char folder[64];
 
@@ -74,7 +74,7 @@ static int teardown(void **state) {
   return 0;
 }
 
-/* ---- helpers ------------------------------------------------------------------------------------------------------- */
+/* ---- helpers ---- */
 
 static int call(const hfb_jit *jit, const char *name) {
   int (*function)(void);
@@ -98,7 +98,8 @@ static int64_t build_both(const char *cache, bool *out_hit) {
   return hfb_jit_compiler_runs() - before;
 }
 
-static void assert_build_fails(const char *const *units, int count, const char *cache, hfb_status wanted, const char *fragment) {
+static void assert_build_fails(const char *const *units, int count, const char *cache, hfb_status wanted,
+                               const char *fragment) {
   hfb_jit *jit = NULL;
   assert_int_equal(hfb_jit_build(count, units, HFB_ISA_GENERIC, cache, &jit, NULL), wanted);
   assert_null(jit);
@@ -115,7 +116,7 @@ static void use_fake_compiler(const char *commands) {
   setenv("HFBENCH_CC", in_folder("fake-cc"), 1);
 }
 
-/* ---- the cache ------------------------------------------------------------------------------------------------------- */
+/* ---- the cache ---- */
 
 static void test_hit(void **state) {
   (void)state;
@@ -169,8 +170,10 @@ static void test_default_directory(void **state) {
   setenv("XDG_CACHE_HOME", folder, 1);
   build_both(NULL, NULL);
   assert_int_equal(count_files(in_folder("hfbench")), 2);
-  if (old_xdg) setenv("XDG_CACHE_HOME", old_xdg, 1);
-  else unsetenv("XDG_CACHE_HOME");
+  if (old_xdg)
+    setenv("XDG_CACHE_HOME", old_xdg, 1);
+  else
+    unsetenv("XDG_CACHE_HOME");
   free(old_xdg);
 }
 
@@ -182,7 +185,7 @@ static void test_no_cache(void **state) {
   assert_int_equal(count_files(folder), 0); /* nothing is left behind */
 }
 
-/* ---- damage ---------------------------------------------------------------------------------------------------------- */
+/* ---- damage ---- */
 
 /* Changes the bytes of every entry. */
 static void damage_entries(const char *cache, void (*damage)(char *data, size_t *bytes)) {
@@ -216,8 +219,12 @@ static void cut_last_byte(char *data, size_t *bytes) {
   (void)data;
   *bytes -= 1;
 }
-static void flip_one_bit(char *data, size_t *bytes) { data[*bytes / 3] ^= 4; }
-static void spoil_program_headers(char *data, size_t *bytes) { memset(data + 64, 0xff, *bytes > 300 ? 200 : 0); }
+static void flip_one_bit(char *data, size_t *bytes) {
+  data[*bytes / 3] ^= 4;
+}
+static void spoil_program_headers(char *data, size_t *bytes) {
+  memset(data + 64, 0xff, *bytes > 300 ? 200 : 0);
+}
 static void fill_with_garbage(char *data, size_t *bytes) {
   for (size_t i = 4; i < *bytes; i++) data[i] = (char)(i * 131); /* the ELF magic stays */
 }
@@ -270,7 +277,7 @@ static void test_read_only_directory(void **state) {
   assert_int_equal(count_files(folder), 2);
 }
 
-/* ---- compilers ------------------------------------------------------------------------------------------------------- */
+/* ---- compilers ---- */
 
 static void test_no_compiler(void **state) {
   (void)state;
@@ -340,7 +347,7 @@ static void test_full_disk(void **state) {
   assert_int_equal(count_files(folder), 0);
 }
 
-/* ---- processes and memory ---------------------------------------------------------------------------------------------- */
+/* ---- processes and memory ---- */
 
 static void test_many_processes(void **state) {
   (void)state;

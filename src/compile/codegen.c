@@ -4,10 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "compile/codegen_terms.h"
+#include "compile/codegen_pass.h"
 #include "compile/prelude.h"
-
-enum { CHEAP_PASS = 8, MODERATE_PASS = 24, MAX_UNROLL = 4 };
 
 hfb_status hfb_codegen_prelude(hfb_isa isa, hfb_strbuf *out_code) {
   (void)isa; /* the text asks the compiler, whose flags follow from the instruction set */
@@ -15,14 +13,7 @@ hfb_status hfb_codegen_prelude(hfb_isa isa, hfb_strbuf *out_code) {
   return hfb_strbuf_status(out_code);
 }
 
-static const char *inner_index(const hfb_codegen *g) { return g->index[g->loop->rank - 1]; }
-static int64_t inner_extent(const hfb_codegen *g) { return g->loop->extent[g->loop->rank - 1]; }
-
-/* A statement in pieces: begin, append to g->out, end. */
-static void begin_line(hfb_codegen *g) { hfb_strbuf_printf(g->out, "%*s", 2 * g->indent, ""); }
-static void end_line(hfb_codegen *g) { hfb_strbuf_append(g->out, ";\n"); }
-
-/* ---- row pointers -------------------------------------------------------------------------------------------------- */
+/* ---- row pointers ---- */
 
 /* One access of a slot: everything of it but the inner dimension. */
 typedef struct access {
@@ -36,10 +27,13 @@ typedef struct access {
 static access access_of_load(const hfb_loop *loop, int t) {
   const hfb_term *term = &loop->terms[t];
   const bool per_row_index = term->args[0] >= 0 && loop->terms[term->args[0]].per_row;
-  return (access){term->slot, term->offset, term->strides, per_row_index ? term->args[0] : -1, per_row_index ? term->index_stride : 0};
+  return (access){term->slot, term->offset, term->strides, per_row_index ? term->args[0] : -1,
+                  per_row_index ? term->index_stride : 0};
 }
 
-static access access_of_store(const hfb_store *store) { return (access){store->slot, store->offset, store->strides, -1, 0}; }
+static access access_of_store(const hfb_store *store) {
+  return (access){store->slot, store->offset, store->strides, -1, 0};
+}
 
 static bool access_equal(const hfb_loop *loop, access a, access b) {
   if (a.slot != b.slot) return false;
@@ -53,7 +47,8 @@ static bool needs_pointer(const hfb_codegen *g, int t) {
   return g->plan->terms[t].needed && term->kind == HFB_TERM_LOAD && !term->per_row;
 }
 
-/* The number of the row pointer for `wanted`: that of an equal access before (term, store), else the next of its slot. */
+/* The number of the row pointer for `wanted`: that of an equal access before (term, store), else the next of its slot.
+ */
 static int pointer_number(const hfb_codegen *g, access wanted, int term_limit, int store_limit, bool *out_new) {
   int next = 0;
   *out_new = false;
@@ -84,7 +79,7 @@ static void write_offset(hfb_codegen *g, access a) {
 static void write_pointer(hfb_codegen *g, access a, int pointer) {
   bool stored = false;
   for (int s = 0; s < g->loop->store_count; s++) stored = stored || g->loop->stores[s].slot == a.slot;
-  begin_line(g);
+  hfb_codegen_begin_line(g);
   hfb_strbuf_printf(g->out, "%s%s *const ", stored ? "" : "const ", hfb_codegen_c_type(g->loop->slot_dtypes[a.slot]));
   hfb_codegen_pointer_name(g, pointer, a.slot, g->out);
   hfb_strbuf_append(g->out, " = ");
@@ -101,7 +96,7 @@ static void write_pointer(hfb_codegen *g, access a, int pointer) {
       hfb_strbuf_printf(g->out, " * %" PRId64, a.index_stride);
     }
   }
-  end_line(g);
+  hfb_codegen_end_line(g);
 }
 
 /* "load3_first", "load3_last": where along this row a guarded load is allowed. */
@@ -114,8 +109,8 @@ static void write_guard(hfb_codegen *g, int t) {
   hfb_strbuf_init(&condition);
   if (hfb_codegen_outer_guard(g, t, &condition)) {
     hfb_codegen_line(g, "const int64_t %s_here = %s;", name, hfb_strbuf_text(&condition));
-    hfb_codegen_line(g, "const int64_t %s_first = %" PRId64 ", %s_last = %s_here ? %" PRId64 " : 0;", name, plan->low[inner], name,
-                     name, plan->high[inner]);
+    hfb_codegen_line(g, "const int64_t %s_first = %" PRId64 ", %s_last = %s_here ? %" PRId64 " : 0;", name,
+                     plan->low[inner], name, name, plan->high[inner]);
   } else {
     hfb_codegen_line(g, "const int64_t %s_first = %" PRId64 ", %s_last = %" PRId64 ";", name, plan->low[inner], name,
                      plan->high[inner]);
@@ -144,261 +139,7 @@ static void write_pointers(hfb_codegen *g, int level) {
   }
 }
 
-/* ---- one pass ------------------------------------------------------------------------------------------------------ */
-
-typedef struct pass_context {
-  int pass;
-  int unroll;        /* partial results of each reduction; 0 in scalar loops */
-  const char *part;  /* which of them: "u" or "0" */
-  const char *count; /* lanes in use, NULL: all */
-} pass_context;
-
-static bool reduces_in(const hfb_codegen *g, int t, int pass) {
-  return g->plan->terms[t].needed && g->loop->terms[t].kind == HFB_TERM_REDUCE &&
-         hfb_loop_plan_reduce_pass(g->loop, g->plan, t) == pass;
-}
-
-/* Partial results of a reduction: floats stay in their form, integers are added up in 64 bits. */
-static hfb_term_form reduce_form(const hfb_codegen *g, int t) {
-  if (!g->plan->vector) return HFB_FORM_SCALAR;
-  return g->loop->terms[t].dtype == HFB_F32 ? HFB_FORM_F32 : HFB_FORM_I64;
-}
-
-static const char *neutral_of(const hfb_term *term) {
-  if (term->op == HFB_OP_REDUCE_SUM) return "0";
-  return hfb_dtype_is_float(term->dtype) ? "-INFINITY" : "(-INT64_MAX - 1)";
-}
-
-static void write_accumulators(hfb_codegen *g, const pass_context *c) {
-  char name[HFB_MAX_NAME];
-  for (int t = 0; t < g->loop->term_count; t++) {
-    if (!reduces_in(g, t, c->pass)) continue;
-    const hfb_term *term = &g->loop->terms[t];
-    const hfb_term_form form = reduce_form(g, t);
-    hfb_codegen_term_name(g->loop, t, name);
-    if (form == HFB_FORM_SCALAR) {
-      const char *type = hfb_dtype_is_float(term->dtype) ? "double" : "int64_t";
-      hfb_codegen_line(g, "%s %s_part = %s;", type, name, neutral_of(term));
-      continue;
-    }
-    begin_line(g);
-    hfb_strbuf_printf(g->out, "%s %s_part[%d] = {", hfb_codegen_form_type(form), name, c->unroll);
-    if (term->op == HFB_OP_REDUCE_SUM) hfb_strbuf_append(g->out, "{0}");
-    for (int u = 0; u < c->unroll && term->op == HFB_OP_REDUCE_MAX; u++) {
-      hfb_strbuf_printf(g->out, "%s%s(%s)", u > 0 ? ", " : "", form == HFB_FORM_F32 ? "v_set" : "vl_set", neutral_of(term));
-    }
-    hfb_strbuf_append(g->out, "};\n");
-  }
-}
-
-/* sum3_part[u] += mul2; */
-static void write_reduction(hfb_codegen *g, const pass_context *c, int t) {
-  char name[HFB_MAX_NAME];
-  const hfb_term *term = &g->loop->terms[t];
-  const hfb_term_form form = reduce_form(g, t);
-  const bool sum = term->op == HFB_OP_REDUCE_SUM;
-  hfb_codegen_term_name(g->loop, t, name);
-  begin_line(g);
-  if (form == HFB_FORM_SCALAR) {
-    hfb_strbuf_printf(g->out, sum ? "%s_part += " : "%s_part = %s(", name, hfb_dtype_is_float(term->dtype) ? "d_max" : "i_max");
-    hfb_codegen_operand(g, term->args[0], form, g->out);
-    if (!sum) hfb_strbuf_printf(g->out, ", %s_part)", name);
-    end_line(g);
-    return;
-  }
-  const char *prefix = form == HFB_FORM_F32 ? "v_" : "vl_";
-  hfb_strbuf_printf(g->out, "%s_part[%s] %s ", name, c->part, sum ? "+=" : "=");
-  if (!sum) hfb_strbuf_printf(g->out, "%smax(", prefix);
-  if (c->count) hfb_strbuf_printf(g->out, "%skeep(", prefix);
-  hfb_codegen_operand(g, term->args[0], form, g->out);
-  if (c->count) hfb_strbuf_printf(g->out, ", %s, %s)", c->count, neutral_of(term));
-  if (!sum) hfb_strbuf_printf(g->out, ", %s_part[%s])", name, c->part);
-  end_line(g);
-}
-
-/* const float sum3 = v_reduce_sum((sum3_part[0] + sum3_part[1]) + (sum3_part[2] + sum3_part[3])); */
-static void write_reduced(hfb_codegen *g, const pass_context *c, int t) {
-  char name[HFB_MAX_NAME];
-  const hfb_term *term = &g->loop->terms[t];
-  const hfb_term_form form = reduce_form(g, t);
-  const bool sum = term->op == HFB_OP_REDUCE_SUM;
-  const char *type = hfb_codegen_c_type(term->dtype);
-  hfb_codegen_term_name(g->loop, t, name);
-  if (form == HFB_FORM_SCALAR) {
-    hfb_codegen_line(g, "const %s %s = (%s)%s_part;", type, name, type, name);
-    return;
-  }
-  const char *prefix = form == HFB_FORM_F32 ? "v_" : "vl_";
-  for (int width = c->unroll; width > 1; width = (width + 1) / 2) {
-    const int half = (width + 1) / 2;
-    for (int u = 0; u + half < width; u++) {
-      if (sum) hfb_codegen_line(g, "%s_part[%d] += %s_part[%d];", name, u, name, u + half);
-      else hfb_codegen_line(g, "%s_part[%d] = %smax(%s_part[%d], %s_part[%d]);", name, u, prefix, name, u, name, u + half);
-    }
-  }
-  hfb_codegen_line(g, "const %s %s = %sreduce_%s(%s_part[0]);", type, name, prefix, sum ? "sum" : "max", name);
-}
-
-/* Reads a kept term back, or computes it, and keeps it when a later pass wants it. */
-static void write_term(hfb_codegen *g, const pass_context *c, int t) {
-  char name[HFB_MAX_NAME];
-  const hfb_term *term = &g->loop->terms[t];
-  const hfb_term_plan *plan = &g->plan->terms[t];
-  const bool vector = g->plan->vector;
-  const char *j = inner_index(g);
-  hfb_codegen_term_name(g->loop, t, name);
-  const char *prefix = plan->form == HFB_FORM_F32 ? "v_" : plan->form == HFB_FORM_I64 ? "vl_" : "vi_";
-  begin_line(g);
-  hfb_strbuf_printf(g->out, "const %s %s = ", vector ? hfb_codegen_form_type(plan->form) : hfb_codegen_c_type(term->dtype), name);
-  if (plan->keep_pass >= 0 && plan->keep_pass < c->pass) {
-    if (vector) hfb_strbuf_printf(g->out, "%sload(%s_kept + %s)", prefix, name, j);
-    else hfb_strbuf_printf(g->out, "%s_kept[%s]", name, j);
-  } else {
-    hfb_codegen_expression(g, t, c->count, g->out);
-  }
-  end_line(g);
-  if (plan->keep_pass != c->pass) return;
-  if (vector) hfb_codegen_line(g, "%sstore(%s_kept + %s, %s);", prefix, name, j, name);
-  else hfb_codegen_line(g, "%s_kept[%s] = %s;", name, j, name);
-}
-
-static void write_store(hfb_codegen *g, const pass_context *c, int s) {
-  const hfb_store *store = &g->loop->stores[s];
-  const hfb_term *term = &g->loop->terms[store->term];
-  const hfb_term_plan *plan = &g->plan->terms[store->term];
-  const bool tile = store->slot == 0 && g->loop->kind != HFB_LOOP_ROWS;
-  const int64_t stride = tile ? 1 : store->strides[g->loop->rank - 1];
-  begin_line(g);
-  if (!g->plan->vector) {
-    hfb_strbuf_append(g->out, "*(");
-    hfb_codegen_address(g, g->store_pointer[s], store->slot, stride, g->out);
-    hfb_strbuf_append(g->out, ") = ");
-    hfb_codegen_operand(g, store->term, HFB_FORM_SCALAR, g->out);
-    end_line(g);
-    return;
-  }
-  hfb_term_form form = plan->form; /* in memory: narrow i64 terms are 64 bits wide */
-  if (term->dtype == HFB_I64) form = HFB_FORM_I64;
-  else if (term->per_row) form = term->dtype == HFB_F32 ? HFB_FORM_F32 : term->dtype == HFB_BOOL ? HFB_FORM_MASK : HFB_FORM_I32;
-  hfb_codegen_memory_helper(term, form, "store", g->out);
-  hfb_strbuf_append(g->out, stride != 1 ? "_lanes(" : c->count ? "_part(" : "(");
-  hfb_codegen_address(g, g->store_pointer[s], store->slot, stride, g->out);
-  hfb_strbuf_append(g->out, ", ");
-  hfb_codegen_operand(g, store->term, form, g->out);
-  if (stride != 1) hfb_strbuf_printf(g->out, ", %" PRId64, stride);
-  if (c->count) hfb_strbuf_printf(g->out, ", %s", c->count);
-  else if (stride != 1) hfb_strbuf_printf(g->out, ", %d", g->lanes);
-  hfb_strbuf_append(g->out, ")");
-  end_line(g);
-}
-
-/* What a pass does at one index: terms, then reductions, then, in the last pass, stores. */
-static void write_body(hfb_codegen *g, const pass_context *c) {
-  for (int t = 0; t < g->loop->term_count; t++) {
-    if (!g->loop->terms[t].per_row && (g->plan->terms[t].passes >> c->pass & 1)) write_term(g, c, t);
-  }
-  for (int t = 0; t < g->loop->term_count; t++) {
-    if (reduces_in(g, t, c->pass)) write_reduction(g, c, t);
-  }
-  for (int s = 0; s < g->loop->store_count && c->pass + 1 == g->plan->pass_count; s++) {
-    if (hfb_loop_store_is_inner(g->loop, &g->loop->stores[s])) write_store(g, c, s);
-  }
-}
-
-static void write_block(hfb_codegen *g, const pass_context *c) {
-  g->indent++;
-  write_body(g, c);
-  g->indent--;
-  hfb_codegen_line(g, "}");
-}
-
-/* Several accumulators hide the latency of the additions when there is little else to do. */
-static int choose_unroll(const hfb_codegen *g, int pass) {
-  bool reduces = false;
-  for (int t = 0; t < g->loop->term_count; t++) reduces = reduces || reduces_in(g, t, pass);
-  const int64_t vectors = inner_extent(g) / g->lanes;
-  const int wanted = !reduces ? 1 : g->plan->pass_cost[pass] <= CHEAP_PASS ? 4 : g->plan->pass_cost[pass] <= MODERATE_PASS ? 2 : 1;
-  for (int unroll = wanted; unroll > wanted / 2; unroll--) {
-    if (vectors >= unroll && vectors % unroll == 0) return unroll; /* nothing is left over */
-  }
-  return vectors >= wanted ? wanted : 1;
-}
-
-/* ROWS: the extent of the row is known. */
-static void write_row_loops(hfb_codegen *g, pass_context *c) {
-  char count[24];
-  const char *j = inner_index(g);
-  const int64_t extent = inner_extent(g), lanes = g->lanes, block = lanes * c->unroll;
-  const int64_t block_end = extent / block * block, vector_end = extent / lanes * lanes;
-  if (c->unroll > 1 && block_end > 0) {
-    hfb_codegen_line(g, "for (int64_t block = 0; block < %" PRId64 "; block += %" PRId64 ") {", block_end, block);
-    g->indent++;
-    hfb_codegen_line(g, "UNROLL for (int u = 0; u < %d; u++) {", c->unroll);
-    g->indent++;
-    hfb_codegen_line(g, "const int64_t %s = block + u * %d;", j, g->lanes);
-    g->indent--;
-    c->part = "u";
-    write_block(g, c);
-    g->indent--;
-    hfb_codegen_line(g, "}");
-  }
-  c->part = "0";
-  const int64_t single_begin = c->unroll > 1 ? block_end : 0;
-  if (single_begin < vector_end) {
-    hfb_codegen_line(g, "for (int64_t %s = %" PRId64 "; %s < %" PRId64 "; %s += %d) {", j, single_begin, j, vector_end, j, g->lanes);
-    write_block(g, c);
-  }
-  if (vector_end < extent) {
-    snprintf(count, sizeof count, "%" PRId64, extent - vector_end);
-    c->count = count;
-    hfb_codegen_line(g, "{");
-    hfb_codegen_line(g, "  const int64_t %s = %" PRId64 "; /* the last %s */", j, vector_end, count);
-    write_block(g, c);
-    c->count = NULL;
-  }
-}
-
-/* TILE and SCORE: the range of columns is given at run time. */
-static void write_column_loops(hfb_codegen *g, pass_context *c) {
-  const char *j = inner_index(g);
-  c->part = "0";
-  hfb_codegen_line(g, "int64_t %s = col_begin;", j);
-  hfb_codegen_line(g, "for (; %s + %d <= col_end; %s += %d) {", j, g->lanes, j, g->lanes);
-  write_block(g, c);
-  hfb_codegen_line(g, "if (%s < col_end) {", j);
-  hfb_codegen_line(g, "  const int64_t rest = col_end - %s;", j);
-  c->count = "rest";
-  write_block(g, c);
-  c->count = NULL;
-}
-
-static void write_pass(hfb_codegen *g, int pass) {
-  char name[HFB_MAX_NAME];
-  const char *j = inner_index(g);
-  const bool rows = g->loop->kind == HFB_LOOP_ROWS;
-  pass_context c = {.pass = pass, .unroll = g->plan->vector ? choose_unroll(g, pass) : 0};
-  begin_line(g);
-  hfb_strbuf_printf(g->out, "/* pass %d:", pass + 1);
-  for (int t = 0; t < g->loop->term_count; t++) {
-    if (reduces_in(g, t, pass)) hfb_strbuf_printf(g->out, " %s", hfb_codegen_term_name(g->loop, t, name));
-  }
-  hfb_strbuf_append(g->out, pass + 1 == g->plan->pass_count ? " stores */\n" : " */\n");
-  write_accumulators(g, &c);
-  if (!g->plan->vector) {
-    if (rows) hfb_codegen_line(g, "for (int64_t %s = 0; %s < %" PRId64 "; %s++) {", j, j, inner_extent(g), j);
-    else hfb_codegen_line(g, "for (int64_t %s = col_begin; %s < col_end; %s++) {", j, j, j);
-    write_block(g, &c);
-  } else if (rows) {
-    write_row_loops(g, &c);
-  } else {
-    write_column_loops(g, &c);
-  }
-  for (int t = 0; t < g->loop->term_count; t++) {
-    if (reduces_in(g, t, pass)) write_reduced(g, &c, t);
-  }
-}
-
-/* ---- one row ------------------------------------------------------------------------------------------------------- */
+/* ---- one row ---- */
 
 /* Values of the row that are known when `level` passes are over. */
 static void write_row_terms(hfb_codegen *g, int level) {
@@ -408,10 +149,11 @@ static void write_row_terms(hfb_codegen *g, int level) {
     const hfb_term_plan *plan = &g->plan->terms[t];
     if (!plan->needed || !term->per_row || plan->level != level) continue;
     if (term->kind == HFB_TERM_SCALAR || term->kind == HFB_TERM_REDUCE) continue;
-    begin_line(g);
-    hfb_strbuf_printf(g->out, "const %s %s = ", hfb_codegen_c_type(term->dtype), hfb_codegen_term_name(g->loop, t, name));
+    hfb_codegen_begin_line(g);
+    hfb_strbuf_printf(g->out, "const %s %s = ", hfb_codegen_c_type(term->dtype),
+                      hfb_codegen_term_name(g->loop, t, name));
     hfb_codegen_expression(g, t, NULL, g->out);
-    end_line(g);
+    hfb_codegen_end_line(g);
   }
 }
 
@@ -419,13 +161,13 @@ static void write_row_stores(hfb_codegen *g) {
   for (int s = 0; s < g->loop->store_count; s++) {
     const hfb_store *store = &g->loop->stores[s];
     if (hfb_loop_store_is_inner(g->loop, store)) continue;
-    begin_line(g);
+    hfb_codegen_begin_line(g);
     hfb_codegen_slot_name(g, store->slot, g->out);
     hfb_strbuf_append(g->out, "[");
     hfb_codegen_affine(g, store->offset, store->strides, g->loop->rank - 1, g->out);
     hfb_strbuf_append(g->out, "] = ");
     hfb_codegen_operand(g, store->term, HFB_FORM_SCALAR, g->out);
-    end_line(g);
+    hfb_codegen_end_line(g);
   }
 }
 
@@ -433,12 +175,12 @@ static void write_row(hfb_codegen *g) {
   for (int level = 0; level <= g->plan->pass_count; level++) {
     write_row_terms(g, level);
     write_pointers(g, level);
-    if (level < g->plan->pass_count) write_pass(g, level);
+    if (level < g->plan->pass_count) hfb_codegen_pass(g, level);
   }
   write_row_stores(g);
 }
 
-/* ---- the function -------------------------------------------------------------------------------------------------- */
+/* ---- the function ---- */
 
 static void write_slots(hfb_codegen *g) {
   for (int slot = g->loop->kind == HFB_LOOP_ROWS ? 0 : 1; slot < g->loop->slot_count; slot++) {
@@ -449,11 +191,11 @@ static void write_slots(hfb_codegen *g) {
     }
     for (int s = 0; s < g->loop->store_count; s++) stored = stored || g->loop->stores[s].slot == slot;
     if (!loaded && !stored) continue;
-    begin_line(g);
+    hfb_codegen_begin_line(g);
     hfb_strbuf_printf(g->out, "%s%s *const ", stored ? "" : "const ", hfb_codegen_c_type(g->loop->slot_dtypes[slot]));
     hfb_codegen_slot_name(g, slot, g->out);
     hfb_strbuf_printf(g->out, " = slots[%d]", slot);
-    end_line(g);
+    hfb_codegen_end_line(g);
   }
 }
 
@@ -466,8 +208,8 @@ static void write_kept(hfb_codegen *g) {
                        : plan->form == HFB_FORM_F32  ? "float"
                        : plan->form == HFB_FORM_I64  ? "int64_t"
                                                      : "int32_t";
-    hfb_codegen_line(g, "%s *const %s_kept = (%s *)((char *)scratch + %zu);", type, hfb_codegen_term_name(g->loop, t, name), type,
-                     plan->keep_offset);
+    hfb_codegen_line(g, "%s *const %s_kept = (%s *)((char *)scratch + %zu);", type,
+                     hfb_codegen_term_name(g->loop, t, name), type, plan->keep_offset);
   }
 }
 
@@ -476,8 +218,11 @@ static void write_first_row(hfb_codegen *g) {
   for (int d = 0; d + 1 < g->loop->rank; d++) {
     int64_t inside = 1;
     for (int i = d + 1; i + 1 < g->loop->rank; i++) inside *= g->loop->extent[i];
-    if (d == 0) hfb_codegen_line(g, "int64_t %s = row_begin / %" PRId64 ";", g->index[d], inside);
-    else hfb_codegen_line(g, "int64_t %s = row_begin / %" PRId64 " %% %" PRId64 ";", g->index[d], inside, g->loop->extent[d]);
+    if (d == 0)
+      hfb_codegen_line(g, "int64_t %s = row_begin / %" PRId64 ";", g->index[d], inside);
+    else
+      hfb_codegen_line(g, "int64_t %s = row_begin / %" PRId64 " %% %" PRId64 ";", g->index[d], inside,
+                       g->loop->extent[d]);
   }
 }
 
@@ -519,7 +264,9 @@ static void write_tile_function(hfb_codegen *g, const char *name) {
   if (g->loop->kind == HFB_LOOP_TILE) {
     hfb_codegen_line(g, "void %s(const void *context, void *tile, int64_t ld, int64_t batch, int64_t row_begin,", name);
   } else {
-    hfb_codegen_line(g, "void %s(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row_begin,", name);
+    hfb_codegen_line(
+        g, "void %s(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row_begin,",
+        name);
   }
   hfb_codegen_line(g, "  int64_t row_count, int64_t col_begin, int64_t col_count) {");
   g->indent = 1;
@@ -543,7 +290,8 @@ static void write_comment(hfb_codegen *g, const char *comment) {
     hfb_strbuf_append_bytes(g->out, c, 1);
   }
   hfb_strbuf_append(g->out, comment && comment[0] ? "\n * " : "");
-  for (int d = 0; d < g->loop->rank; d++) hfb_strbuf_printf(g->out, "%s%s < %" PRId64, d ? ", " : "", g->index[d], g->loop->extent[d]);
+  for (int d = 0; d < g->loop->rank; d++)
+    hfb_strbuf_printf(g->out, "%s%s < %" PRId64, d ? ", " : "", g->index[d], g->loop->extent[d]);
   hfb_strbuf_append(g->out, " */\n");
 }
 
@@ -559,19 +307,23 @@ static void name_indices(hfb_codegen *g) {
   if (g->loop->rank == 2) g->index[0] = "row";
 }
 
-hfb_status hfb_codegen_loop(const hfb_loop *loop, const char *name, const char *comment, hfb_isa isa, hfb_strbuf *out_code) {
+hfb_status hfb_codegen_loop(const hfb_loop *loop, const char *name, const char *comment, hfb_isa isa,
+                            hfb_strbuf *out_code) {
   HFB_TRY(hfb_loop_verify(loop));
   hfb_loop_plan plan;
   HFB_TRY(hfb_loop_plan_init(loop, &plan));
   hfb_codegen g = {.loop = loop, .plan = &plan, .out = out_code};
   g.lanes = isa >= HFB_ISA_AVX512 ? 16 : isa == HFB_ISA_AVX2 ? 8 : 4;
   name_indices(&g);
-  hfb_status status = hfb_mem_alloc((size_t)loop->term_count + (size_t)loop->store_count, sizeof *g.term_pointer, &g.term_pointer);
+  hfb_status status =
+      hfb_mem_alloc((size_t)loop->term_count + (size_t)loop->store_count, sizeof *g.term_pointer, &g.term_pointer);
   if (status == HFB_OK) {
     g.store_pointer = g.term_pointer + loop->term_count;
     write_comment(&g, comment);
-    if (loop->kind == HFB_LOOP_ROWS) write_rows_function(&g, name);
-    else write_tile_function(&g, name);
+    if (loop->kind == HFB_LOOP_ROWS)
+      write_rows_function(&g, name);
+    else
+      write_tile_function(&g, name);
     g.indent = 0;
     hfb_codegen_line(&g, "}");
     status = hfb_strbuf_status(out_code);

@@ -19,6 +19,7 @@ hfb_status hfb_codegen_prelude(hfb_isa isa, hfb_strbuf *out_code) HFB_MUST_USE;
 
 /* One function. `comment` (may be NULL) is put above it: which graph nodes it covers. The text depends only on the
  * loop, name and isa, so equal loops can share one function. */
-hfb_status hfb_codegen_loop(const hfb_loop *loop, const char *name, const char *comment, hfb_isa isa, hfb_strbuf *out_code) HFB_MUST_USE;
+hfb_status hfb_codegen_loop(const hfb_loop *loop, const char *name, const char *comment, hfb_isa isa,
+                            hfb_strbuf *out_code) HFB_MUST_USE;
 
 #endif

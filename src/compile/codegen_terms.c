@@ -10,7 +10,9 @@
 static const char *const form_prefix[] = {
     [HFB_FORM_F32] = "v_", [HFB_FORM_MASK] = "vi_", [HFB_FORM_I32] = "vi_", [HFB_FORM_I64] = "vl_"};
 
-static const char *dtype_prefix(hfb_dtype dtype) { return dtype == HFB_F32 ? "f_" : dtype == HFB_F64 ? "d_" : "i_"; }
+static const char *dtype_prefix(hfb_dtype dtype) {
+  return dtype == HFB_F32 ? "f_" : dtype == HFB_F64 ? "d_" : "i_";
+}
 
 void hfb_codegen_line(hfb_codegen *g, const char *format, ...) {
   char text[512];
@@ -21,7 +23,15 @@ void hfb_codegen_line(hfb_codegen *g, const char *format, ...) {
   hfb_strbuf_printf(g->out, "%*s%s\n", 2 * g->indent, "", text);
 }
 
-/* ---- names and types ----------------------------------------------------------------------------------------------- */
+void hfb_codegen_begin_line(hfb_codegen *g) {
+  hfb_strbuf_printf(g->out, "%*s", 2 * g->indent, "");
+}
+
+void hfb_codegen_end_line(hfb_codegen *g) {
+  hfb_strbuf_append(g->out, ";\n");
+}
+
+/* ---- names and types ---- */
 
 const char *hfb_codegen_term_name(const hfb_loop *loop, int t, char text[HFB_MAX_NAME]) {
   const hfb_term *term = &loop->terms[t];
@@ -37,16 +47,11 @@ const char *hfb_codegen_term_name(const hfb_loop *loop, int t, char text[HFB_MAX
 
 const char *hfb_codegen_c_type(hfb_dtype dtype) {
   switch (dtype) {
-    case HFB_F32:
-      return "float";
-    case HFB_F64:
-      return "double";
-    case HFB_I64:
-      return "int64_t";
-    case HFB_I32:
-      return "int32_t";
-    default:
-      return "uint8_t";
+    case HFB_F32: return "float";
+    case HFB_F64: return "double";
+    case HFB_I64: return "int64_t";
+    case HFB_I32: return "int32_t";
+    default: return "uint8_t";
   }
 }
 
@@ -70,8 +75,10 @@ void hfb_codegen_literal(hfb_dtype dtype, double value, hfb_strbuf *out) {
     hfb_strbuf_append(out, value < 0 ? "(-INFINITY)" : "INFINITY");
   } else {
     char digits[40];
-    if (dtype == HFB_F32) snprintf(digits, sizeof digits, "%.9g", (double)(float)value);
-    else snprintf(digits, sizeof digits, "%.17g", value);
+    if (dtype == HFB_F32)
+      snprintf(digits, sizeof digits, "%.9g", (double)(float)value);
+    else
+      snprintf(digits, sizeof digits, "%.17g", value);
     const char *point = strpbrk(digits, ".e") ? "" : ".0";
     hfb_strbuf_printf(out, signbit(value) ? "(%s%s%s)" : "%s%s%s", digits, point, dtype == HFB_F32 ? "f" : "");
   }
@@ -103,12 +110,15 @@ void hfb_codegen_slot_name(const hfb_codegen *g, int slot, hfb_strbuf *out) {
 
 void hfb_codegen_pointer_name(const hfb_codegen *g, int pointer, int slot, hfb_strbuf *out) {
   hfb_codegen_slot_name(g, slot, out);
-  if (slot == 0 && g->loop->kind != HFB_LOOP_ROWS) hfb_strbuf_append(out, "_row");
-  else if (pointer == 0) hfb_strbuf_append(out, "_row");
-  else hfb_strbuf_printf(out, "_row%d", pointer + 1);
+  if (slot == 0 && g->loop->kind != HFB_LOOP_ROWS)
+    hfb_strbuf_append(out, "_row");
+  else if (pointer == 0)
+    hfb_strbuf_append(out, "_row");
+  else
+    hfb_strbuf_printf(out, "_row%d", pointer + 1);
 }
 
-/* ---- addresses ------------------------------------------------------------------------------------------------------- */
+/* ---- addresses ---- */
 
 void hfb_codegen_affine(const hfb_codegen *g, int64_t offset, const int64_t *strides, int rank, hfb_strbuf *out) {
   bool empty = offset == 0;
@@ -127,9 +137,12 @@ void hfb_codegen_affine(const hfb_codegen *g, int64_t offset, const int64_t *str
 void hfb_codegen_address(const hfb_codegen *g, int pointer, int slot, int64_t inner_stride, hfb_strbuf *out) {
   const char *inner = g->index[g->loop->rank - 1];
   hfb_codegen_pointer_name(g, pointer, slot, out);
-  if (slot == 0 && g->loop->kind != HFB_LOOP_ROWS) hfb_strbuf_printf(out, " + (%s - col_begin)", inner);
-  else if (inner_stride == 1) hfb_strbuf_printf(out, " + %s", inner);
-  else if (inner_stride != 0) hfb_strbuf_printf(out, " + %s * %" PRId64, inner, inner_stride);
+  if (slot == 0 && g->loop->kind != HFB_LOOP_ROWS)
+    hfb_strbuf_printf(out, " + (%s - col_begin)", inner);
+  else if (inner_stride == 1)
+    hfb_strbuf_printf(out, " + %s", inner);
+  else if (inner_stride != 0)
+    hfb_strbuf_printf(out, " + %s * %" PRId64, inner, inner_stride);
 }
 
 bool hfb_codegen_outer_guard(const hfb_codegen *g, int t, hfb_strbuf *out) {
@@ -137,8 +150,8 @@ bool hfb_codegen_outer_guard(const hfb_codegen *g, int t, hfb_strbuf *out) {
   bool any = false;
   for (int d = 0; d + 1 < g->loop->rank; d++) {
     if (!hfb_loop_plan_is_guarded(g->loop, g->plan, t, d)) continue;
-    hfb_strbuf_printf(out, "%s%s >= %" PRId64 " && %s < %" PRId64, any ? " && " : "", g->index[d], plan->low[d], g->index[d],
-                      plan->high[d]);
+    hfb_strbuf_printf(out, "%s%s >= %" PRId64 " && %s < %" PRId64, any ? " && " : "", g->index[d], plan->low[d],
+                      g->index[d], plan->high[d]);
     any = true;
   }
   return any;
@@ -151,13 +164,15 @@ bool hfb_codegen_is_guarded(const hfb_codegen *g, int t) {
   return false;
 }
 
-/* ---- operands -------------------------------------------------------------------------------------------------------- */
+/* ---- operands ---- */
 
 static void append_scalar(const hfb_codegen *g, int t, hfb_strbuf *out) {
   char name[HFB_MAX_NAME];
   const hfb_term *term = &g->loop->terms[t];
-  if (term->kind == HFB_TERM_SCALAR) hfb_codegen_literal(term->dtype, term->value, out);
-  else hfb_strbuf_append(out, hfb_codegen_term_name(g->loop, t, name));
+  if (term->kind == HFB_TERM_SCALAR)
+    hfb_codegen_literal(term->dtype, term->value, out);
+  else
+    hfb_strbuf_append(out, hfb_codegen_term_name(g->loop, t, name));
 }
 
 void hfb_codegen_operand(const hfb_codegen *g, int t, hfb_term_form form, hfb_strbuf *out) {
@@ -177,16 +192,19 @@ void hfb_codegen_operand(const hfb_codegen *g, int t, hfb_term_form form, hfb_st
   }
 }
 
-/* ---- loads ------------------------------------------------------------------------------------------------------------ */
+/* ---- loads ---- */
 
 /* "0, 16", or the lanes in which a guarded load is allowed: "load3_first - j, load3_last - j". */
 static void append_lanes(const hfb_codegen *g, int t, const char *count, hfb_strbuf *out) {
   char name[HFB_MAX_NAME];
   const char *inner = g->index[g->loop->rank - 1];
   hfb_codegen_term_name(g->loop, t, name);
-  if (hfb_codegen_is_guarded(g, t)) hfb_strbuf_printf(out, "%s_first - %s, %s_last - %s", name, inner, name, inner);
-  else if (count) hfb_strbuf_printf(out, "0, %s", count);
-  else hfb_strbuf_printf(out, "0, %d", g->lanes);
+  if (hfb_codegen_is_guarded(g, t))
+    hfb_strbuf_printf(out, "%s_first - %s, %s_last - %s", name, inner, name, inner);
+  else if (count)
+    hfb_strbuf_printf(out, "0, %s", count);
+  else
+    hfb_strbuf_printf(out, "0, %d", g->lanes);
 }
 
 static void append_gather(const hfb_codegen *g, int t, const char *count, hfb_strbuf *out) {
@@ -197,8 +215,10 @@ static void append_gather(const hfb_codegen *g, int t, const char *count, hfb_st
   hfb_codegen_address(g, g->term_pointer[t], term->slot, inner_stride, out);
   hfb_strbuf_append(out, ", ");
   hfb_codegen_operand(g, term->args[0], HFB_FORM_I64, out);
-  if (inner_stride != 0) hfb_strbuf_printf(out, " * %" PRId64 " + vl_index(0, %" PRId64 "), 1, ", term->index_stride, inner_stride);
-  else hfb_strbuf_printf(out, ", %" PRId64 ", ", term->index_stride);
+  if (inner_stride != 0)
+    hfb_strbuf_printf(out, " * %" PRId64 " + vl_index(0, %" PRId64 "), 1, ", term->index_stride, inner_stride);
+  else
+    hfb_strbuf_printf(out, ", %" PRId64 ", ", term->index_stride);
   append_lanes(g, t, count, out);
   hfb_strbuf_append(out, ")");
 }
@@ -261,7 +281,7 @@ static void append_scalar_load(const hfb_codegen *g, int t, hfb_strbuf *out) {
   if (guarded) hfb_strbuf_append(out, " : 0");
 }
 
-/* ---- the other kinds -------------------------------------------------------------------------------------------------- */
+/* ---- the other kinds ---- */
 
 static void append_index(const hfb_codegen *g, int t, bool vector, hfb_strbuf *out) {
   const hfb_term *term = &g->loop->terms[t];
@@ -293,8 +313,10 @@ static void append_padded(const hfb_codegen *g, int t, bool vector, hfb_strbuf *
     return;
   }
   hfb_strbuf_printf(out, "%sselect(", form_prefix[form]);
-  if (term->pad_dim == g->loop->rank - 1) hfb_strbuf_printf(out, "vi_between(%" PRId64 " - %s, %" PRId64 " - %s), ", term->low, index, term->high, index);
-  else hfb_strbuf_printf(out, "vi_set_bool(%s >= %" PRId64 " && %s < %" PRId64 "), ", index, term->low, index, term->high);
+  if (term->pad_dim == g->loop->rank - 1)
+    hfb_strbuf_printf(out, "vi_between(%" PRId64 " - %s, %" PRId64 " - %s), ", term->low, index, term->high, index);
+  else
+    hfb_strbuf_printf(out, "vi_set_bool(%s >= %" PRId64 " && %s < %" PRId64 "), ", index, term->low, index, term->high);
   hfb_codegen_operand(g, term->args[0], form, out);
   hfb_strbuf_printf(out, ", %s(", set[form]);
   hfb_codegen_literal(term->dtype, term->value, out);
@@ -341,26 +363,31 @@ static hfb_term_form operand_form(const hfb_codegen *g, const hfb_term *term, hf
   for (int i = 0; i < 2 && dtype == HFB_I64; i++) {
     const int arg = term->args[i];
     const hfb_term_plan *plan = &g->plan->terms[arg];
-    const bool fits = g->loop->terms[arg].per_row ? plan->min >= INT32_MIN && plan->max <= INT32_MAX : plan->form == HFB_FORM_I32;
+    const bool fits =
+        g->loop->terms[arg].per_row ? plan->min >= INT32_MIN && plan->max <= INT32_MAX : plan->form == HFB_FORM_I32;
     if (!fits) return HFB_FORM_I64;
   }
   return HFB_FORM_I32;
 }
 
-static void append_op_operand(const hfb_codegen *g, const hfb_term *term, int i, hfb_term_form form, bool call, hfb_strbuf *out) {
+static void append_op_operand(const hfb_codegen *g, const hfb_term *term, int i, hfb_term_form form, bool call,
+                              hfb_strbuf *out) {
   if (i == 0 && term->op == HFB_OP_WHERE && form != HFB_FORM_SCALAR) form = HFB_FORM_MASK;
   /* The operators of vectors take scalars too. */
   if (form == HFB_FORM_F32 && !call && g->loop->terms[term->args[i]].per_row) form = HFB_FORM_SCALAR;
   hfb_codegen_operand(g, term->args[i], form, out);
 }
 
-/* Fills in the expression of ops.def: $0 $1 $2 are the args, $v is the attribute, hfb_ becomes the prefix of the helpers. */
+/* Fills in the expression of ops.def: $0 $1 $2 are the args, $v is the attribute, hfb_ becomes the prefix of the
+ * helpers. */
 static void append_op(const hfb_codegen *g, int t, bool vector, hfb_strbuf *out) {
   const hfb_term *term = &g->loop->terms[t];
   const hfb_term_form result = vector ? g->plan->terms[t].form : HFB_FORM_SCALAR;
   if (term->op == HFB_OP_CAST) {
-    if (vector) append_vector_cast(g, t, out);
-    else append_scalar_cast(g, t, out);
+    if (vector)
+      append_vector_cast(g, t, out);
+    else
+      append_scalar_cast(g, t, out);
     return;
   }
   const hfb_term_form form = operand_form(g, term, result);
@@ -393,20 +420,14 @@ void hfb_codegen_expression(const hfb_codegen *g, int t, const char *count, hfb_
   const bool vector = g->plan->vector && !term->per_row;
   switch (term->kind) {
     case HFB_TERM_LOAD:
-      if (vector) append_vector_load(g, t, count, out);
-      else append_scalar_load(g, t, out);
+      if (vector)
+        append_vector_load(g, t, count, out);
+      else
+        append_scalar_load(g, t, out);
       return;
-    case HFB_TERM_INDEX:
-      append_index(g, t, vector, out);
-      return;
-    case HFB_TERM_OP:
-      append_op(g, t, vector, out);
-      return;
-    case HFB_TERM_PADDED:
-      append_padded(g, t, vector, out);
-      return;
-    default:
-      append_scalar(g, t, out);
-      return;
+    case HFB_TERM_INDEX: append_index(g, t, vector, out); return;
+    case HFB_TERM_OP: append_op(g, t, vector, out); return;
+    case HFB_TERM_PADDED: append_padded(g, t, vector, out); return;
+    default: append_scalar(g, t, out); return;
   }
 }

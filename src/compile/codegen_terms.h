@@ -19,8 +19,11 @@ typedef struct hfb_codegen {
   int *store_pointer;                   /* by store */
 } hfb_codegen;
 
-/* Starts a line: printf, indented. */
+/* A line: printf, indented. */
 void hfb_codegen_line(hfb_codegen *g, const char *format, ...) HFB_PRINTF(2, 3);
+/* A statement in pieces: begin, append to g->out, end with ";". */
+void hfb_codegen_begin_line(hfb_codegen *g);
+void hfb_codegen_end_line(hfb_codegen *g);
 
 /* "add5", "sum7", "in3": the C variable of a term. Returns text. */
 const char *hfb_codegen_term_name(const hfb_loop *loop, int term, char text[HFB_MAX_NAME]);

@@ -50,7 +50,7 @@ typedef struct build {
   hfb_jit_stats stats;
 } build;
 
-/* ---- the key ------------------------------------------------------------------------------------------------------- */
+/* ---- the key ---- */
 
 /* Which compiler: its file stands for its version, since asking it takes longer than reading the cache. */
 static void hash_compiler(XXH3_state_t *state, const char *path) {
@@ -79,7 +79,7 @@ static hfb_status make_key(const build *b, unit *u) {
   return HFB_OK;
 }
 
-/* ---- cache entries --------------------------------------------------------------------------------------------------- */
+/* ---- cache entries ---- */
 
 static entry_trailer make_trailer(const void *data, size_t bytes) {
   entry_trailer trailer = {.bytes = bytes};
@@ -116,7 +116,8 @@ static hfb_status load_entry(const char *directory, const unit *u, void **out_ha
       hfb_file_map_close(&map);
       if (whole) *out_handle = dlopen(hfb_strbuf_text(&path), RTLD_NOW | RTLD_LOCAL);
     }
-    if (!*out_handle) hfb_log(HFB_LOG_INFO, "the cache entry '%s' is damaged; it is built again", hfb_strbuf_text(&path));
+    if (!*out_handle)
+      hfb_log(HFB_LOG_INFO, "the cache entry '%s' is damaged; it is built again", hfb_strbuf_text(&path));
   }
   hfb_strbuf_deinit(&path);
   return status;
@@ -125,7 +126,8 @@ static hfb_status load_entry(const char *directory, const unit *u, void **out_ha
 /* The shared object that the compiler wrote becomes an entry: trailer, then an atomic rename. */
 static hfb_status publish_entry(const char *directory, const unit *u, const char *object_path) {
   hfb_file_map map;
-  if (!hfb_file_exists(object_path)) return HFB_FAIL(HFB_COMPILE, "the C compiler reported success but wrote no output");
+  if (!hfb_file_exists(object_path))
+    return HFB_FAIL(HFB_COMPILE, "the C compiler reported success but wrote no output");
   HFB_TRY(hfb_file_map_open(object_path, &map));
   const entry_trailer trailer = make_trailer(map.data, map.bytes);
   hfb_file_map_close(&map);
@@ -141,7 +143,7 @@ static hfb_status publish_entry(const char *directory, const unit *u, const char
   return status;
 }
 
-/* ---- building in one directory --------------------------------------------------------------------------------------- */
+/* ---- building in one directory ---- */
 
 static hfb_status load_missing(build *b, const char *directory) {
   for (int i = 0; i < b->unit_count; i++) {
@@ -192,8 +194,9 @@ static hfb_status build_in(build *b, const char *directory) {
   b->stats.load_ns += hfb_clock_ns() - start;
   if (count_missing(b) == 0) return HFB_OK;
   const char *reason = dlerror();
-  return HFB_FAIL(HFB_IO, "cannot load compiled code from '%s': %s; set HFBENCH_CACHE to a directory from which code may be loaded",
-                  directory, reason ? reason : "it was changed meanwhile");
+  return HFB_FAIL(
+      HFB_IO, "cannot load compiled code from '%s': %s; set HFBENCH_CACHE to a directory from which code may be loaded",
+      directory, reason ? reason : "it was changed meanwhile");
 }
 
 /* A directory for this build only; what was loaded from it stays loaded when it is gone. */
@@ -204,8 +207,9 @@ static hfb_status build_in_temporary(build *b) {
   hfb_strbuf_printf(&path, "%s/hfbench-XXXXXX", root && root[0] ? root : "/tmp");
   hfb_status status = hfb_strbuf_status(&path);
   if (status == HFB_OK && !mkdtemp(path.data)) {
-    status = HFB_FAIL(HFB_IO, "cannot create a temporary directory '%s': %s; set TMPDIR to a place that you may write to",
-                      path.data, strerror(errno));
+    status =
+        HFB_FAIL(HFB_IO, "cannot create a temporary directory '%s': %s; set TMPDIR to a place that you may write to",
+                 path.data, strerror(errno));
   } else if (status == HFB_OK) {
     status = build_in(b, path.data);
     for (int i = 0; i < b->unit_count; i++) {
@@ -221,15 +225,19 @@ static hfb_status build_in_temporary(build *b) {
   return status;
 }
 
-/* ---- the public functions ---------------------------------------------------------------------------------------------- */
+/* ---- the public functions ---- */
 
 /* The default directory: HFBENCH_CACHE, XDG_CACHE_HOME/hfbench, ~/.cache/hfbench, /tmp/hfbench-UID. */
 static void default_directory(hfb_strbuf *out_path) {
   const char *own = getenv("HFBENCH_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-  if (own && own[0]) hfb_strbuf_append(out_path, own);
-  else if (xdg && xdg[0]) hfb_strbuf_printf(out_path, "%s/hfbench", xdg);
-  else if (home && home[0]) hfb_strbuf_printf(out_path, "%s/.cache/hfbench", home);
-  else hfb_strbuf_printf(out_path, "/tmp/hfbench-%ld", (long)getuid());
+  if (own && own[0])
+    hfb_strbuf_append(out_path, own);
+  else if (xdg && xdg[0])
+    hfb_strbuf_printf(out_path, "%s/hfbench", xdg);
+  else if (home && home[0])
+    hfb_strbuf_printf(out_path, "%s/.cache/hfbench", home);
+  else
+    hfb_strbuf_printf(out_path, "/tmp/hfbench-%ld", (long)getuid());
 }
 
 static hfb_status build_in_cache(build *b, const char *directory) {
@@ -253,16 +261,18 @@ static hfb_status run_build(build *b, const char *const *codes, const char *cach
   if (cache_dir && !cache_dir[0]) return build_in_temporary(b);
   hfb_strbuf directory;
   hfb_strbuf_init(&directory);
-  if (cache_dir) hfb_strbuf_append(&directory, cache_dir);
-  else default_directory(&directory);
+  if (cache_dir)
+    hfb_strbuf_append(&directory, cache_dir);
+  else
+    default_directory(&directory);
   hfb_status status = hfb_strbuf_status(&directory);
   if (status == HFB_OK) status = build_in_cache(b, hfb_strbuf_text(&directory));
   hfb_strbuf_deinit(&directory);
   return status;
 }
 
-hfb_status hfb_jit_build(int unit_count, const char *const *units, hfb_isa isa, const char *cache_dir, hfb_jit **out_jit,
-                         hfb_jit_stats *out_stats) {
+hfb_status hfb_jit_build(int unit_count, const char *const *units, hfb_isa isa, const char *cache_dir,
+                         hfb_jit **out_jit, hfb_jit_stats *out_stats) {
   build b = {.compiler = hfb_jit_compiler(), .isa = isa, .unit_count = unit_count, .stats.cache_hit = true};
   *out_jit = NULL;
   hfb_status status = run_build(&b, units, cache_dir);

@@ -22,9 +22,11 @@ extern char **environ;
 
 static _Atomic int64_t compiler_runs;
 
-int64_t hfb_jit_compiler_runs(void) { return atomic_load(&compiler_runs); }
+int64_t hfb_jit_compiler_runs(void) {
+  return atomic_load(&compiler_runs);
+}
 
-/* ---- which compiler ------------------------------------------------------------------------------------------------- */
+/* ---- which compiler ---- */
 
 static bool is_program(const char *path) {
   struct stat info;
@@ -62,25 +64,28 @@ const char *hfb_jit_compiler(void) {
 hfb_status hfb_cc_fail_missing(void) {
   const char *chosen = getenv("HFBENCH_CC");
   if (chosen && chosen[0]) {
-    return HFB_FAIL(HFB_COMPILE, "HFBENCH_CC=%s is no program; set it to a C compiler such as gcc or clang, or unset it", chosen);
+    return HFB_FAIL(HFB_COMPILE,
+                    "HFBENCH_CC=%s is no program; set it to a C compiler such as gcc or clang, or unset it", chosen);
   }
   return HFB_FAIL(HFB_COMPILE, "no C compiler: install gcc or clang (apt install gcc), or set HFBENCH_CC to one");
 }
 
 /* No fast-math: infinities of masks must stay what they are. Contraction and wrapping integers are what the generated
  * code expects. Nothing of the C library is linked in: what kernels call is in the process already. */
-#define COMMON_FLAGS                                                                                                \
-  "-std=gnu11", "-O2", "-w", "-pipe", "-fPIC", "-shared", "-nostdlib", "-ffp-contract=fast", "-fno-math-errno",      \
-      "-fno-trapping-math", "-fwrapv", "-fno-strict-aliasing", "-fno-asynchronous-unwind-tables", "-fno-stack-protector"
+#define COMMON_FLAGS                                                                                            \
+  "-std=gnu11", "-O2", "-w", "-pipe", "-fPIC", "-shared", "-nostdlib", "-ffp-contract=fast", "-fno-math-errno", \
+      "-fno-trapping-math", "-fwrapv", "-fno-strict-aliasing", "-fno-asynchronous-unwind-tables",               \
+      "-fno-stack-protector"
 
 const char *const *hfb_cc_flags(hfb_isa isa) {
   static const char *const generic[] = {COMMON_FLAGS, NULL};
   static const char *const avx2[] = {COMMON_FLAGS, "-mavx2", "-mfma", NULL};
-  static const char *const avx512[] = {COMMON_FLAGS, "-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", NULL};
+  static const char *const avx512[] = {COMMON_FLAGS, "-mavx2",     "-mfma",      "-mavx512f",
+                                       "-mavx512bw", "-mavx512dq", "-mavx512vl", NULL};
   return isa >= HFB_ISA_AVX512 ? avx512 : isa == HFB_ISA_AVX2 ? avx2 : generic;
 }
 
-/* ---- one job ------------------------------------------------------------------------------------------------------- */
+/* ---- one job ---- */
 
 static hfb_status job_path(const char *directory, const char *name, const char *suffix, char **out_path) {
   static _Atomic unsigned number;
@@ -125,9 +130,12 @@ static hfb_status spawn(hfb_cc_job *job, hfb_isa isa) {
   int error = posix_spawn_file_actions_init(&actions);
   if (error == 0) {
     error = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (error == 0) error = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, job->log_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (error == 0)
+      error =
+          posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, job->log_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-    if (error == 0) error = posix_spawn(&job->pid, job->compiler, &actions, NULL, (char *const *)arguments, environment);
+    if (error == 0)
+      error = posix_spawn(&job->pid, job->compiler, &actions, NULL, (char *const *)arguments, environment);
     posix_spawn_file_actions_destroy(&actions);
   }
   hfb_mem_free(environment);
@@ -161,8 +169,10 @@ static hfb_status report_failure(const hfb_cc_job *job, int wait_status) {
   if (hfb_file_read(job->log_path, LARGEST_LOG_BYTES, &log, &bytes) != HFB_OK) log = NULL;
   hfb_status status;
   if (log && strstr(log, "No space left on device")) {
-    status = HFB_FAIL(HFB_IO, "the C compiler found no space left for '%s'; free some, or set HFBENCH_CACHE and TMPDIR to places with space",
-                      job->object_path);
+    status = HFB_FAIL(
+        HFB_IO,
+        "the C compiler found no space left for '%s'; free some, or set HFBENCH_CACHE and TMPDIR to places with space",
+        job->object_path);
   } else if (log && log[0]) {
     first_error(log);
     status = HFB_FAIL(HFB_COMPILE, "the C compiler '%s' failed: %s", job->compiler, log);

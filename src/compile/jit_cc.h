@@ -21,8 +21,8 @@ typedef struct hfb_cc_job {
   char *source_path, *object_path, *log_path; /* in the build directory; removed by deinit */
 } hfb_cc_job;
 
-/* Writes `code` to a file of its own in `directory` and starts the compiler on it. `job` must be zeroed. HFB_IO when the
- * directory cannot be written to. */
+/* Writes `code` to a file of its own in `directory` and starts the compiler on it. `job` must be zeroed. HFB_IO when
+ * the directory cannot be written to. */
 hfb_status hfb_cc_start(hfb_cc_job *job, const char *compiler, hfb_isa isa, const char *directory, const char *name,
                         const char *code) HFB_MUST_USE;
 /* Waits. A failure is reported when `report`, else only the process is collected. HFB_IO when the disk is full. */

@@ -30,26 +30,26 @@ enum { HFB_LOOP_MAX_RANK = 6 };
 typedef enum hfb_loop_kind { HFB_LOOP_ROWS, HFB_LOOP_TILE, HFB_LOOP_SCORE } hfb_loop_kind;
 
 typedef enum hfb_term_kind {
-  HFB_TERM_LOAD,    /* slot[offset + sum(index * strides) + value(args[0]) * index_stride]; args[0] = -1: not indexed */
-  HFB_TERM_SCALAR,  /* `value` */
-  HFB_TERM_INDEX,   /* offset + sum(index * strides), as dtype: what iota became */
-  HFB_TERM_OP,      /* an elementwise primitive (its ops.def expression) of args */
-  HFB_TERM_REDUCE,  /* REDUCE_SUM or REDUCE_MAX of args[0] over the inner dimension */
-  HFB_TERM_PADDED   /* args[0] where low <= index[pad_dim] < high, else `value`: what pad became */
+  HFB_TERM_LOAD,   /* slot[offset + sum(index * strides) + value(args[0]) * index_stride]; args[0] = -1: not indexed */
+  HFB_TERM_SCALAR, /* `value` */
+  HFB_TERM_INDEX,  /* offset + sum(index * strides), as dtype: what iota became */
+  HFB_TERM_OP,     /* an elementwise primitive (its ops.def expression) of args */
+  HFB_TERM_REDUCE, /* REDUCE_SUM or REDUCE_MAX of args[0] over the inner dimension */
+  HFB_TERM_PADDED  /* args[0] where low <= index[pad_dim] < high, else `value`: what pad became */
 } hfb_term_kind;
 
 typedef struct hfb_term {
   hfb_term_kind kind;
   hfb_dtype dtype;
-  hfb_op op;         /* OP, REDUCE */
-  int args[3];       /* term numbers, -1 = none */
-  double value;      /* SCALAR, PADDED, and the VALUE attribute of add_scalar, mul_scalar */
-  int slot;          /* LOAD */
+  hfb_op op;                                  /* OP, REDUCE */
+  int args[3];                                /* term numbers, -1 = none */
+  double value;                               /* SCALAR, PADDED, and the VALUE attribute of add_scalar, mul_scalar */
+  int slot;                                   /* LOAD */
   int64_t offset, strides[HFB_LOOP_MAX_RANK]; /* LOAD, INDEX: in elements, by dimension; 0 where it does not vary */
-  int64_t index_stride; /* LOAD with an index term (i64) */
-  int pad_dim;          /* PADDED */
+  int64_t index_stride;                       /* LOAD with an index term (i64) */
+  int pad_dim;                                /* PADDED */
   int64_t low, high;
-  bool per_row;      /* does not vary along the inner dimension */
+  bool per_row; /* does not vary along the inner dimension */
 } hfb_term;
 
 typedef struct hfb_store {
@@ -65,7 +65,7 @@ typedef struct hfb_loop {
   int term_count, store_count;
   hfb_term *terms;
   hfb_store *stores;
-  int slot_count;      /* slots are numbered 0..slot_count-1, each a pointer given at run time */
+  int slot_count; /* slots are numbered 0..slot_count-1, each a pointer given at run time */
   hfb_dtype *slot_dtypes;
 } hfb_loop;
 

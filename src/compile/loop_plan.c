@@ -9,15 +9,11 @@ static const int64_t ANY_INTEGER = INT64_C(1) << 61;
 
 int hfb_term_arg_count(const hfb_term *term) {
   switch (term->kind) {
-    case HFB_TERM_LOAD:
-      return term->args[0] >= 0;
-    case HFB_TERM_OP:
-      return hfb_op_info_of(term->op)->max_inputs;
+    case HFB_TERM_LOAD: return term->args[0] >= 0;
+    case HFB_TERM_OP: return hfb_op_info_of(term->op)->max_inputs;
     case HFB_TERM_REDUCE:
-    case HFB_TERM_PADDED:
-      return 1;
-    default:
-      return 0;
+    case HFB_TERM_PADDED: return 1;
+    default: return 0;
   }
 }
 
@@ -33,7 +29,7 @@ bool hfb_loop_plan_is_guarded(const hfb_loop *loop, const hfb_loop_plan *plan, i
   return plan->terms[term].low[dim] > 0 || plan->terms[term].high[dim] < loop->extent[dim];
 }
 
-/* ---- ranges and forms ------------------------------------------------------------------------------------------ */
+/* ---- ranges and forms ---- */
 
 static int64_t clamp_integer(__int128 value) {
   return value > ANY_INTEGER ? ANY_INTEGER : value < -ANY_INTEGER ? -ANY_INTEGER : (int64_t)value;
@@ -44,8 +40,12 @@ static int64_t integer_of(double value) {
   return value > (double)ANY_INTEGER ? ANY_INTEGER : value < -(double)ANY_INTEGER ? -ANY_INTEGER : (int64_t)value;
 }
 
-static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t min_i64(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+static int64_t max_i64(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
 
 static void set_range(hfb_term_plan *plan, __int128 min, __int128 max) {
   plan->min = clamp_integer(min);
@@ -56,14 +56,17 @@ static void index_range(const hfb_loop *loop, const hfb_term *term, hfb_term_pla
   __int128 min = term->offset, max = term->offset;
   for (int d = 0; d < loop->rank; d++) {
     __int128 last = (__int128)term->strides[d] * (loop->extent[d] > 0 ? loop->extent[d] - 1 : 0);
-    if (last < 0) min += last;
-    else max += last;
+    if (last < 0)
+      min += last;
+    else
+      max += last;
   }
   set_range(plan, min, max);
 }
 
 static void product_range(const hfb_term_plan *a, int64_t low, int64_t high, hfb_term_plan *plan) {
-  const __int128 corners[] = {(__int128)a->min * low, (__int128)a->min * high, (__int128)a->max * low, (__int128)a->max * high};
+  const __int128 corners[] = {(__int128)a->min * low, (__int128)a->min * high, (__int128)a->max * low,
+                              (__int128)a->max * high};
   __int128 min = corners[0], max = corners[0];
   for (int i = 1; i < 4; i++) {
     if (corners[i] < min) min = corners[i];
@@ -78,42 +81,23 @@ static void op_range(const hfb_loop *loop, const hfb_term *term, hfb_term_plan *
   const hfb_term_plan *c = term->args[2] >= 0 ? &terms[term->args[2]] : a;
   const int64_t value = integer_of(term->value);
   switch (term->op) {
-    case HFB_OP_NEG:
-      set_range(plan, -(__int128)a->max, -(__int128)a->min);
-      return;
-    case HFB_OP_ABS:
-      set_range(plan, 0, max_i64(-a->min, a->max));
-      return;
-    case HFB_OP_ADD_SCALAR:
-      set_range(plan, (__int128)a->min + value, (__int128)a->max + value);
-      return;
-    case HFB_OP_MUL_SCALAR:
-      product_range(a, value, value, plan);
-      return;
-    case HFB_OP_ADD:
-      set_range(plan, (__int128)a->min + b->min, (__int128)a->max + b->max);
-      return;
-    case HFB_OP_SUB:
-      set_range(plan, (__int128)a->min - b->max, (__int128)a->max - b->min);
-      return;
-    case HFB_OP_MUL:
-      product_range(a, b->min, b->max, plan);
-      return;
-    case HFB_OP_MAXIMUM:
-      set_range(plan, max_i64(a->min, b->min), max_i64(a->max, b->max));
-      return;
-    case HFB_OP_MINIMUM:
-      set_range(plan, min_i64(a->min, b->min), min_i64(a->max, b->max));
-      return;
-    case HFB_OP_WHERE:
-      set_range(plan, min_i64(b->min, c->min), max_i64(b->max, c->max));
-      return;
+    case HFB_OP_NEG: set_range(plan, -(__int128)a->max, -(__int128)a->min); return;
+    case HFB_OP_ABS: set_range(plan, 0, max_i64(-a->min, a->max)); return;
+    case HFB_OP_ADD_SCALAR: set_range(plan, (__int128)a->min + value, (__int128)a->max + value); return;
+    case HFB_OP_MUL_SCALAR: product_range(a, value, value, plan); return;
+    case HFB_OP_ADD: set_range(plan, (__int128)a->min + b->min, (__int128)a->max + b->max); return;
+    case HFB_OP_SUB: set_range(plan, (__int128)a->min - b->max, (__int128)a->max - b->min); return;
+    case HFB_OP_MUL: product_range(a, b->min, b->max, plan); return;
+    case HFB_OP_MAXIMUM: set_range(plan, max_i64(a->min, b->min), max_i64(a->max, b->max)); return;
+    case HFB_OP_MINIMUM: set_range(plan, min_i64(a->min, b->min), min_i64(a->max, b->max)); return;
+    case HFB_OP_WHERE: set_range(plan, min_i64(b->min, c->min), max_i64(b->max, c->max)); return;
     case HFB_OP_CAST:
-      if (loop->terms[term->args[0]].dtype == HFB_BOOL) set_range(plan, 0, 1);
-      else if (!hfb_dtype_is_float(loop->terms[term->args[0]].dtype)) set_range(plan, a->min, a->max);
+      if (loop->terms[term->args[0]].dtype == HFB_BOOL)
+        set_range(plan, 0, 1);
+      else if (!hfb_dtype_is_float(loop->terms[term->args[0]].dtype))
+        set_range(plan, a->min, a->max);
       return;
-    default:
-      return;
+    default: return;
   }
 }
 
@@ -135,10 +119,13 @@ static void find_range(const hfb_loop *loop, int t, hfb_term_plan *terms) {
   }
 }
 
-static bool fits_i32(const hfb_term_plan *plan) { return plan->min >= INT32_MIN && plan->max <= INT32_MAX; }
+static bool fits_i32(const hfb_term_plan *plan) {
+  return plan->min >= INT32_MIN && plan->max <= INT32_MAX;
+}
 
 /* An i64 term fits into 32-bit lanes when it and all that it is computed from do. */
-static bool is_narrow(const hfb_loop *loop, const hfb_term *term, const hfb_term_plan *terms, const hfb_term_plan *plan) {
+static bool is_narrow(const hfb_loop *loop, const hfb_term *term, const hfb_term_plan *terms,
+                      const hfb_term_plan *plan) {
   if (!fits_i32(plan) || term->kind == HFB_TERM_LOAD) return false;
   for (int i = 0; i < hfb_term_arg_count(term); i++) {
     const int arg = term->args[i];
@@ -152,36 +139,24 @@ static bool is_narrow(const hfb_loop *loop, const hfb_term *term, const hfb_term
 static bool find_form(const hfb_loop *loop, int t, hfb_term_plan *terms) {
   const hfb_term *term = &loop->terms[t];
   switch (term->dtype) {
-    case HFB_F32:
-      terms[t].form = HFB_FORM_F32;
-      break;
-    case HFB_BOOL:
-      terms[t].form = HFB_FORM_MASK;
-      break;
-    case HFB_I32:
-      terms[t].form = HFB_FORM_I32;
-      break;
-    case HFB_I64:
-      terms[t].form = is_narrow(loop, term, terms, &terms[t]) ? HFB_FORM_I32 : HFB_FORM_I64;
-      break;
-    default:
-      return false;
+    case HFB_F32: terms[t].form = HFB_FORM_F32; break;
+    case HFB_BOOL: terms[t].form = HFB_FORM_MASK; break;
+    case HFB_I32: terms[t].form = HFB_FORM_I32; break;
+    case HFB_I64: terms[t].form = is_narrow(loop, term, terms, &terms[t]) ? HFB_FORM_I32 : HFB_FORM_I64; break;
+    default: return false;
   }
   if (term->kind != HFB_TERM_OP) return true;
   const hfb_dtype from = loop->terms[term->args[0]].dtype;
   switch (term->op) {
-    case HFB_OP_DIV:
-      return term->dtype == HFB_F32; /* lanes behind the end of a row hold 0 */
+    case HFB_OP_DIV: return term->dtype == HFB_F32; /* lanes behind the end of a row hold 0 */
     case HFB_OP_EQ:
     case HFB_OP_NE:
     case HFB_OP_AND:
     case HFB_OP_OR:
     case HFB_OP_NOT:
     case HFB_OP_CAST:
-    case HFB_OP_WHERE:
-      return true;
-    default:
-      return from != HFB_BOOL; /* true is -1 in a mask: no order, no arithmetic */
+    case HFB_OP_WHERE: return true;
+    default: return from != HFB_BOOL; /* true is -1 in a mask: no order, no arithmetic */
   }
 }
 
@@ -203,7 +178,7 @@ static void choose_forms(const hfb_loop *loop, hfb_loop_plan *plan) {
   for (int t = 0; t < loop->term_count && !plan->vector; t++) plan->terms[t].form = HFB_FORM_SCALAR;
 }
 
-/* ---- what is needed where ---------------------------------------------------------------------------------------- */
+/* ---- what is needed where ---- */
 
 static void mark_needed(const hfb_loop *loop, hfb_term_plan *terms) {
   for (int s = 0; s < loop->store_count; s++) terms[loop->stores[s].term].needed = true;
@@ -265,7 +240,7 @@ static hfb_status find_levels(const hfb_loop *loop, hfb_loop_plan *plan) {
   return HFB_OK;
 }
 
-/* ---- passes -------------------------------------------------------------------------------------------------------- */
+/* ---- passes ---- */
 
 static int load_cost(const hfb_loop *loop, const hfb_term *term) {
   const int64_t stride = term->strides[loop->rank - 1];
@@ -282,15 +257,11 @@ static int op_cost(hfb_op op) {
 /* Operations of the term itself, without its args. */
 static int own_cost(const hfb_loop *loop, const hfb_term *term) {
   switch (term->kind) {
-    case HFB_TERM_LOAD:
-      return load_cost(loop, term);
-    case HFB_TERM_OP:
-      return op_cost(term->op);
+    case HFB_TERM_LOAD: return load_cost(loop, term);
+    case HFB_TERM_OP: return op_cost(term->op);
     case HFB_TERM_INDEX:
-    case HFB_TERM_PADDED:
-      return 1;
-    default:
-      return 0;
+    case HFB_TERM_PADDED: return 1;
+    default: return 0;
   }
 }
 
@@ -350,7 +321,8 @@ static void place_kept(const hfb_loop *loop, hfb_loop_plan *plan) {
   for (int t = 0; t < loop->term_count; t++) {
     if (plan->terms[t].keep_pass < 0) continue;
     plan->terms[t].keep_offset = plan->scratch_bytes;
-    const size_t bytes = elements / WIDEST_VECTOR_LANES * WIDEST_VECTOR_LANES * element_bytes(&loop->terms[t], plan->terms[t].form);
+    const size_t bytes =
+        elements / WIDEST_VECTOR_LANES * WIDEST_VECTOR_LANES * element_bytes(&loop->terms[t], plan->terms[t].form);
     plan->scratch_bytes += (bytes + SCRATCH_ALIGNMENT - 1) / SCRATCH_ALIGNMENT * SCRATCH_ALIGNMENT;
   }
 }

@@ -1,11 +1,11 @@
 /* How a loop is computed: which terms in which pass over the row, what is kept between passes, in which form.
  *
- * Level of a term: the number of passes that must be over before it can be computed. A reduction of a term of level L is
- * done by pass L and has level L + 1. Stores along the row are done by the last pass.
+ * Level of a term: the number of passes that must be over before it can be computed. A reduction of a term of level L
+ * is done by pass L and has level L + 1. Stores along the row are done by the last pass.
  *
  * A term needed in several passes is computed again when that is cheap, else put into the row scratch by the first pass
- * that computes it. Cheap: at most HFB_LOOP_CHEAP, counting 1 for a contiguous load, 1 for an arithmetic operation, more
- * for other loads, divisions and elementary functions. Reading back what was kept counts 1. */
+ * that computes it. Cheap: at most HFB_LOOP_CHEAP, counting 1 for a contiguous load, 1 for an arithmetic operation,
+ * more for other loads, divisions and elementary functions. Reading back what was kept counts 1. */
 #ifndef HFB_COMPILE_LOOP_PLAN_H
 #define HFB_COMPILE_LOOP_PLAN_H
 
@@ -24,7 +24,7 @@ typedef enum hfb_term_form {
 } hfb_term_form;
 
 typedef struct hfb_term_plan {
-  bool needed;        /* for a store */
+  bool needed; /* for a store */
   hfb_term_form form;
   int level;
   uint32_t passes;    /* bit p: pass p computes it or reads it back; only terms that vary along the row */

@@ -9,14 +9,14 @@
 typedef struct interpreter {
   const hfb_loop *loop;
   void *const *slots;
-  loop_value *values;               /* [term][inner index], one at least: values of the row exist even if it is empty */
+  loop_value *values; /* [term][inner index], one at least: values of the row exist even if it is empty */
   int64_t width;
   int64_t index[HFB_LOOP_MAX_RANK]; /* the current point */
 } interpreter;
 
 static const loop_value unknown = {.unknown = true};
 
-/* ---- errors -------------------------------------------------------------------------------------------------------- */
+/* ---- errors ---- */
 
 /* Adds the error of `ulps` units in the last place, and what flushing a subnormal result to zero may do. */
 static loop_value rounded(hfb_dtype dtype, double value, double error, double ulps) {
@@ -30,8 +30,12 @@ static loop_value rounded(hfb_dtype dtype, double value, double error, double ul
 }
 
 /* An exact float result. */
-static loop_value exact(double value, double error) { return (loop_value){.value = value, .error = error}; }
-static loop_value integer(int64_t value) { return (loop_value){.integer = value}; }
+static loop_value exact(double value, double error) {
+  return (loop_value){.value = value, .error = error};
+}
+static loop_value integer(int64_t value) {
+  return (loop_value){.integer = value};
+}
 
 static loop_value wrapped(hfb_dtype dtype, uint64_t value) {
   if (dtype == HFB_I32) return integer((int32_t)(uint32_t)value);
@@ -39,18 +43,15 @@ static loop_value wrapped(hfb_dtype dtype, uint64_t value) {
   return integer((int64_t)value);
 }
 
-/* ---- one operation --------------------------------------------------------------------------------------------------- */
+/* ---- one operation ---- */
 
 static loop_value unary_float(const hfb_term *term, loop_value a) {
   const hfb_dtype dtype = term->dtype;
   const double x = a.value, e = a.error;
   switch (term->op) {
-    case HFB_OP_NEG:
-      return exact(-x, e);
-    case HFB_OP_ABS:
-      return exact(fabs(x), e);
-    case HFB_OP_EXP:
-      return rounded(dtype, exp(x), exp(x) < INFINITY ? exp(x) * expm1(e) : 0, 2.5);
+    case HFB_OP_NEG: return exact(-x, e);
+    case HFB_OP_ABS: return exact(fabs(x), e);
+    case HFB_OP_EXP: return rounded(dtype, exp(x), exp(x) < INFINITY ? exp(x) * expm1(e) : 0, 2.5);
     case HFB_OP_LOG:
       if (e > 0 && x < 2 * e) return unknown;
       return rounded(dtype, log(x), e > 0 ? -log1p(-e / x) : 0, 2.5);
@@ -60,14 +61,10 @@ static loop_value unary_float(const hfb_term *term, loop_value a) {
     case HFB_OP_RSQRT:
       if ((e > 0 && x < 2 * e) || (x == 0 && signbit(x))) return unknown;
       return rounded(dtype, 1 / sqrt(x), e > 0 ? 1 / sqrt(x - e) - 1 / sqrt(x) : 0, 2);
-    case HFB_OP_SIN:
-      return rounded(dtype, sin(x), e, 2.5);
-    case HFB_OP_COS:
-      return rounded(dtype, cos(x), e, 2.5);
-    case HFB_OP_TANH:
-      return rounded(dtype, tanh(x), e, 2.5);
-    case HFB_OP_ERF:
-      return rounded(dtype, erf(x), 1.13 * e, 2.5);
+    case HFB_OP_SIN: return rounded(dtype, sin(x), e, 2.5);
+    case HFB_OP_COS: return rounded(dtype, cos(x), e, 2.5);
+    case HFB_OP_TANH: return rounded(dtype, tanh(x), e, 2.5);
+    case HFB_OP_ERF: return rounded(dtype, erf(x), 1.13 * e, 2.5);
     case HFB_OP_ADD_SCALAR: {
       const double value = dtype == HFB_F32 ? (float)term->value : term->value;
       return rounded(dtype, x + value, e, 1);
@@ -76,63 +73,48 @@ static loop_value unary_float(const hfb_term *term, loop_value a) {
       const double value = dtype == HFB_F32 ? (float)term->value : term->value;
       return rounded(dtype, x * value, e * fabs(value), 1);
     }
-    default:
-      return unknown;
+    default: return unknown;
   }
 }
 
 static loop_value binary_float(const hfb_term *term, loop_value a, loop_value b) {
   const double x = a.value, y = b.value;
   switch (term->op) {
-    case HFB_OP_ADD:
-      return rounded(term->dtype, x + y, a.error + b.error, 1);
-    case HFB_OP_SUB:
-      return rounded(term->dtype, x - y, a.error + b.error, 1);
+    case HFB_OP_ADD: return rounded(term->dtype, x + y, a.error + b.error, 1);
+    case HFB_OP_SUB: return rounded(term->dtype, x - y, a.error + b.error, 1);
     case HFB_OP_MUL:
-      if ((a.error > 0 && isinf(y) && fabs(x) <= a.error) || (b.error > 0 && isinf(x) && fabs(y) <= b.error)) return unknown;
-      return rounded(term->dtype, x * y, isfinite(x * y) ? fabs(x) * b.error + fabs(y) * a.error + a.error * b.error : 0, 1);
+      if ((a.error > 0 && isinf(y) && fabs(x) <= a.error) || (b.error > 0 && isinf(x) && fabs(y) <= b.error))
+        return unknown;
+      return rounded(term->dtype, x * y,
+                     isfinite(x * y) ? fabs(x) * b.error + fabs(y) * a.error + a.error * b.error : 0, 1);
     case HFB_OP_DIV:
       if (b.error > 0 && fabs(y) < 2 * b.error) return unknown;
       if (y == 0 && a.error > 0 && fabs(x) <= a.error) return unknown;
-      return rounded(term->dtype, x / y, y != 0 && isfinite(x / y) && isfinite(y) ? (a.error + fabs(x / y) * b.error) / (fabs(y) - b.error) : 0, 1);
-    case HFB_OP_MAXIMUM:
-      return exact(isnan(x) || isnan(y) ? NAN : fmax(x, y), fmax(a.error, b.error));
-    case HFB_OP_MINIMUM:
-      return exact(isnan(x) || isnan(y) ? NAN : fmin(x, y), fmax(a.error, b.error));
-    default:
-      return unknown;
+      return rounded(
+          term->dtype, x / y,
+          y != 0 && isfinite(x / y) && isfinite(y) ? (a.error + fabs(x / y) * b.error) / (fabs(y) - b.error) : 0, 1);
+    case HFB_OP_MAXIMUM: return exact(isnan(x) || isnan(y) ? NAN : fmax(x, y), fmax(a.error, b.error));
+    case HFB_OP_MINIMUM: return exact(isnan(x) || isnan(y) ? NAN : fmin(x, y), fmax(a.error, b.error));
+    default: return unknown;
   }
 }
 
 static loop_value operate_integer(const hfb_term *term, loop_value a, loop_value b) {
   const int64_t x = a.integer, y = b.integer, value = (int64_t)term->value;
   switch (term->op) {
-    case HFB_OP_NEG:
-      return wrapped(term->dtype, -(uint64_t)x);
-    case HFB_OP_ABS:
-      return wrapped(term->dtype, x < 0 ? -(uint64_t)x : (uint64_t)x);
-    case HFB_OP_ADD_SCALAR:
-      return wrapped(term->dtype, (uint64_t)x + (uint64_t)value);
-    case HFB_OP_MUL_SCALAR:
-      return wrapped(term->dtype, (uint64_t)x * (uint64_t)value);
-    case HFB_OP_ADD:
-      return wrapped(term->dtype, (uint64_t)x + (uint64_t)y);
-    case HFB_OP_SUB:
-      return wrapped(term->dtype, (uint64_t)x - (uint64_t)y);
-    case HFB_OP_MUL:
-      return wrapped(term->dtype, (uint64_t)x * (uint64_t)y);
-    case HFB_OP_MAXIMUM:
-      return integer(x > y ? x : y);
-    case HFB_OP_MINIMUM:
-      return integer(x < y ? x : y);
-    case HFB_OP_NOT:
-      return integer(!x);
-    case HFB_OP_AND:
-      return integer(x & y);
-    case HFB_OP_OR:
-      return integer(x | y);
-    default:
-      return unknown;
+    case HFB_OP_NEG: return wrapped(term->dtype, -(uint64_t)x);
+    case HFB_OP_ABS: return wrapped(term->dtype, x < 0 ? -(uint64_t)x : (uint64_t)x);
+    case HFB_OP_ADD_SCALAR: return wrapped(term->dtype, (uint64_t)x + (uint64_t)value);
+    case HFB_OP_MUL_SCALAR: return wrapped(term->dtype, (uint64_t)x * (uint64_t)value);
+    case HFB_OP_ADD: return wrapped(term->dtype, (uint64_t)x + (uint64_t)y);
+    case HFB_OP_SUB: return wrapped(term->dtype, (uint64_t)x - (uint64_t)y);
+    case HFB_OP_MUL: return wrapped(term->dtype, (uint64_t)x * (uint64_t)y);
+    case HFB_OP_MAXIMUM: return integer(x > y ? x : y);
+    case HFB_OP_MINIMUM: return integer(x < y ? x : y);
+    case HFB_OP_NOT: return integer(!x);
+    case HFB_OP_AND: return integer(x & y);
+    case HFB_OP_OR: return integer(x | y);
+    default: return unknown;
   }
 }
 
@@ -171,22 +153,20 @@ static loop_value operate(const interpreter *in, const hfb_term *term, const loo
     return args[0].integer ? args[1] : args[2];
   }
   switch (term->op) {
-    case HFB_OP_WHERE:
-      return args[0].integer ? args[1] : args[2];
-    case HFB_OP_CAST:
-      return cast(from, term->dtype, args[0]);
+    case HFB_OP_WHERE: return args[0].integer ? args[1] : args[2];
+    case HFB_OP_CAST: return cast(from, term->dtype, args[0]);
     case HFB_OP_EQ:
     case HFB_OP_NE:
     case HFB_OP_LT:
-    case HFB_OP_LE:
-      return compare(term->op, from, args[0], args[1]);
+    case HFB_OP_LE: return compare(term->op, from, args[0], args[1]);
     default:
       if (!hfb_dtype_is_float(term->dtype)) return operate_integer(term, args[0], args[1]);
-      return hfb_op_info_of(term->op)->max_inputs == 1 ? unary_float(term, args[0]) : binary_float(term, args[0], args[1]);
+      return hfb_op_info_of(term->op)->max_inputs == 1 ? unary_float(term, args[0])
+                                                       : binary_float(term, args[0], args[1]);
   }
 }
 
-/* ---- the other terms ------------------------------------------------------------------------------------------------- */
+/* ---- the other terms ---- */
 
 static int64_t affine(const interpreter *in, int64_t offset, const int64_t *strides) {
   for (int d = 0; d < in->loop->rank; d++) offset += in->index[d] * strides[d];
@@ -201,16 +181,11 @@ static int64_t tile_offset(const interpreter *in) {
 static loop_value read_slot(const interpreter *in, int slot, int64_t offset) {
   const void *data = in->slots[slot];
   switch (in->loop->slot_dtypes[slot]) {
-    case HFB_F32:
-      return exact(((const float *)data)[offset], 0);
-    case HFB_F64:
-      return exact(((const double *)data)[offset], 0);
-    case HFB_I64:
-      return integer(((const int64_t *)data)[offset]);
-    case HFB_I32:
-      return integer(((const int32_t *)data)[offset]);
-    default:
-      return integer(((const uint8_t *)data)[offset]);
+    case HFB_F32: return exact(((const float *)data)[offset], 0);
+    case HFB_F64: return exact(((const double *)data)[offset], 0);
+    case HFB_I64: return integer(((const int64_t *)data)[offset]);
+    case HFB_I32: return integer(((const int32_t *)data)[offset]);
+    default: return integer(((const uint8_t *)data)[offset]);
   }
 }
 
@@ -280,22 +255,18 @@ static loop_value evaluate(const interpreter *in, int t) {
     if (has_args && term->args[i] >= 0) args[i] = in->values[term->args[i] * in->width + at];
   }
   switch (term->kind) {
-    case HFB_TERM_LOAD:
-      return load(in, t, args[0]);
-    case HFB_TERM_SCALAR:
-      return literal(term->dtype, term->value);
+    case HFB_TERM_LOAD: return load(in, t, args[0]);
+    case HFB_TERM_SCALAR: return literal(term->dtype, term->value);
     case HFB_TERM_INDEX: {
       const int64_t index = affine(in, term->offset, term->strides);
       return hfb_dtype_is_float(term->dtype) ? exact((double)index, 0) : wrapped(term->dtype, (uint64_t)index);
     }
-    case HFB_TERM_OP:
-      return operate(in, term, args);
+    case HFB_TERM_OP: return operate(in, term, args);
     case HFB_TERM_PADDED: {
       const int64_t index = in->index[term->pad_dim];
       return index >= term->low && index < term->high ? args[0] : literal(term->dtype, term->value);
     }
-    default:
-      return unknown;
+    default: return unknown;
   }
 }
 
@@ -318,7 +289,8 @@ static void interpret_row(interpreter *in, loop_stored_fn stored, void *context)
     for (int64_t i = 0; i < (once ? 1 : count); i++) {
       in->index[inner] = i;
       const bool tile = store->slot == 0 && loop->kind != HFB_LOOP_ROWS;
-      stored(context, s, tile ? tile_offset(in) : affine(in, store->offset, store->strides), in->values[store->term * in->width + i]);
+      stored(context, s, tile ? tile_offset(in) : affine(in, store->offset, store->strides),
+             in->values[store->term * in->width + i]);
     }
   }
 }

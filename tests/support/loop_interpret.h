@@ -13,12 +13,12 @@ typedef struct loop_value {
   bool unknown;
 } loop_value;
 
-/* Called for every element that the loop stores, once for a row where a store does not run along it. offset: in elements
- * of the slot; for slot 0 of a TILE or SCORE loop, row * (inner extent) + column. */
+/* Called for every element that the loop stores, once for a row where a store does not run along it. offset: in
+ * elements of the slot; for slot 0 of a TILE or SCORE loop, row * (inner extent) + column. */
 typedef void (*loop_stored_fn)(void *context, int store, int64_t offset, loop_value value);
 
-/* Computes the rows of the whole space. `slots` as for the generated code, before it ran; slot 0 of a TILE or SCORE loop
- * is a matrix of all rows and columns for one `batch` and `head`. */
+/* Computes the rows of the whole space. `slots` as for the generated code, before it ran; slot 0 of a TILE or SCORE
+ * loop is a matrix of all rows and columns for one `batch` and `head`. */
 hfb_status loop_interpret(const hfb_loop *loop, void *const *slots, int64_t batch, int64_t head, loop_stored_fn stored,
                           void *context) HFB_MUST_USE;
 

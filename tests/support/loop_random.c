@@ -4,14 +4,18 @@
 #include <math.h>
 #include <string.h>
 
-int64_t random_below(random_source *random, int64_t bound) { return hfb_philox_below(random->stream, random->next++, bound); }
+int64_t random_below(random_source *random, int64_t bound) {
+  return hfb_philox_below(random->stream, random->next++, bound);
+}
 
-static bool chance(loop_case *c, int percent) { return random_below(&c->random, 100) < percent; }
+static bool chance(loop_case *c, int percent) {
+  return random_below(&c->random, 100) < percent;
+}
 
 #define PICK(c, ...) \
   (((const int64_t[]){__VA_ARGS__})[random_below(&(c)->random, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))])
 
-/* ---- slots and accesses ---------------------------------------------------------------------------------------------- */
+/* ---- slots and accesses ---- */
 
 static int slot_add(loop_case *c, hfb_dtype dtype, int64_t elements) {
   assert(c->loop.slot_count < LOOP_CASE_SLOTS);
@@ -52,7 +56,7 @@ static int64_t random_access(loop_case *c, const int64_t *low, const int64_t *hi
   return span;
 }
 
-/* ---- terms ----------------------------------------------------------------------------------------------------------- */
+/* ---- terms ---- */
 
 static int term_add(loop_case *c, hfb_term term) {
   assert(c->loop.term_count < LOOP_CASE_TERMS);
@@ -153,7 +157,9 @@ static int index_term(loop_case *c, hfb_dtype dtype) {
   return term_add(c, term);
 }
 
-static bool has_room(const loop_case *c) { return c->loop.term_count + 8 < LOOP_CASE_TERMS && c->loop.slot_count + 4 < LOOP_CASE_SLOTS; }
+static bool has_room(const loop_case *c) {
+  return c->loop.term_count + 8 < LOOP_CASE_TERMS && c->loop.slot_count + 4 < LOOP_CASE_SLOTS;
+}
 
 /* A term that is certainly not used by PADDED terms alone may be picked again; others must stay theirs. */
 static bool is_private(const loop_case *c, int t) {
@@ -179,10 +185,12 @@ static int find_term(loop_case *c, hfb_dtype dtype) {
 }
 
 static void random_operation(loop_case *c, hfb_dtype main_dtype) {
-  static const hfb_op floats[] = {HFB_OP_NEG, HFB_OP_ABS,  HFB_OP_EXP,  HFB_OP_LOG,  HFB_OP_SQRT, HFB_OP_RSQRT,      HFB_OP_SIN,
-                                  HFB_OP_COS, HFB_OP_TANH, HFB_OP_ERF,  HFB_OP_ADD,  HFB_OP_SUB,  HFB_OP_MUL,        HFB_OP_DIV,
-                                  HFB_OP_ADD, HFB_OP_MUL,  HFB_OP_SUB,  HFB_OP_MAXIMUM,   HFB_OP_MINIMUM,  HFB_OP_ADD_SCALAR, HFB_OP_MUL_SCALAR};
-  static const hfb_op integers[] = {HFB_OP_NEG, HFB_OP_ABS, HFB_OP_ADD, HFB_OP_SUB, HFB_OP_MUL, HFB_OP_MAXIMUM, HFB_OP_MINIMUM, HFB_OP_ADD_SCALAR, HFB_OP_MUL_SCALAR};
+  static const hfb_op floats[] = {
+      HFB_OP_NEG, HFB_OP_ABS,  HFB_OP_EXP, HFB_OP_LOG,     HFB_OP_SQRT,    HFB_OP_RSQRT,      HFB_OP_SIN,
+      HFB_OP_COS, HFB_OP_TANH, HFB_OP_ERF, HFB_OP_ADD,     HFB_OP_SUB,     HFB_OP_MUL,        HFB_OP_DIV,
+      HFB_OP_ADD, HFB_OP_MUL,  HFB_OP_SUB, HFB_OP_MAXIMUM, HFB_OP_MINIMUM, HFB_OP_ADD_SCALAR, HFB_OP_MUL_SCALAR};
+  static const hfb_op integers[] = {HFB_OP_NEG,     HFB_OP_ABS,     HFB_OP_ADD,        HFB_OP_SUB,       HFB_OP_MUL,
+                                    HFB_OP_MAXIMUM, HFB_OP_MINIMUM, HFB_OP_ADD_SCALAR, HFB_OP_MUL_SCALAR};
   static const hfb_op compares[] = {HFB_OP_EQ, HFB_OP_NE, HFB_OP_LT, HFB_OP_LE};
   static const hfb_op logical[] = {HFB_OP_AND, HFB_OP_OR, HFB_OP_NOT};
   const hfb_dtype dtypes[] = {main_dtype, HFB_I64, HFB_BOOL, HFB_I32, HFB_F32, HFB_U8};
@@ -235,7 +243,7 @@ static void random_operation(loop_case *c, hfb_dtype main_dtype) {
   }
 }
 
-/* ---- stores ---------------------------------------------------------------------------------------------------------- */
+/* ---- stores ---- */
 
 /* A load of every element of a slot, without gaps: a store may go to the same places. */
 static bool is_whole(const loop_case *c, const hfb_term *term) {
@@ -253,7 +261,8 @@ static void add_store(loop_case *c, int t) {
   if (c->loop.store_count == 0 && c->loop.kind == HFB_LOOP_ROWS && !c->terms[t].per_row && chance(c, 60)) {
     for (int u = 0; u < c->loop.term_count && c->in_place < 0; u++) {
       const hfb_term *load = &c->terms[u];
-      if (load->kind != HFB_TERM_LOAD || load->dtype != c->terms[t].dtype || is_private(c, u) || !is_whole(c, load)) continue;
+      if (load->kind != HFB_TERM_LOAD || load->dtype != c->terms[t].dtype || is_private(c, u) || !is_whole(c, load))
+        continue;
       c->in_place = load->slot;
       store->offset = load->offset;
       memcpy(store->strides, load->strides, sizeof store->strides);
@@ -289,7 +298,7 @@ static void add_stores(loop_case *c) {
   if (chance(c, 30)) add_store(c, find_term(c, HFB_F32));
 }
 
-/* ---- the case -------------------------------------------------------------------------------------------------------- */
+/* ---- the case ---- */
 
 void loop_case_init(loop_case *c, uint64_t seed) {
   memset(c, 0, sizeof *c);
@@ -327,21 +336,11 @@ void loop_case_fill(loop_case *c, int slot, void *data, int64_t elements) {
   for (int64_t i = 0; i < elements; i++) {
     const int64_t integer = random_below(&c->random, 2 * c->bound[slot]) - c->bound[slot];
     switch (c->dtypes[slot]) {
-      case HFB_F32:
-        ((float *)data)[i] = (float)random_float(c);
-        break;
-      case HFB_F64:
-        ((double *)data)[i] = random_float(c);
-        break;
-      case HFB_I64:
-        ((int64_t *)data)[i] = integer;
-        break;
-      case HFB_I32:
-        ((int32_t *)data)[i] = (int32_t)integer;
-        break;
-      default:
-        ((uint8_t *)data)[i] = (uint8_t)(integer > 0);
-        break;
+      case HFB_F32: ((float *)data)[i] = (float)random_float(c); break;
+      case HFB_F64: ((double *)data)[i] = random_float(c); break;
+      case HFB_I64: ((int64_t *)data)[i] = integer; break;
+      case HFB_I32: ((int32_t *)data)[i] = (int32_t)integer; break;
+      default: ((uint8_t *)data)[i] = (uint8_t)(integer > 0); break;
     }
   }
 }
