@@ -100,7 +100,7 @@ static const literal literals[] = {
 
 static void run_literal(const literal *l) {
   op_case c;
-  hfb_graph *graph, *wide;
+  hfb_graph *graph = NULL, *wide = NULL;
   hfb_tensor inputs[3] = {{0}}, result;
   if (op_case_parse(l->line, &c) != HFB_OK || op_case_build(&c, &graph) != HFB_OK ||
       hfb_graph_convert(graph, HFB_F64, &wide) != HFB_OK) {
