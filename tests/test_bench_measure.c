@@ -118,8 +118,8 @@ static hfb_status measure(hfb_status (*function)(const hfb_job *, const hfb_moni
 
 /* ---- Inputs ---- */
 
-static void draw_inputs(const char *name, int64_t batch, int64_t seq, uint64_t seed, hfb_device *device, hfb_graph **graph,
-                        hfb_config **config, hfb_tensor inputs[HFB_SUITE_INPUT_MAX]) {
+static void draw_inputs(const char *name, int64_t batch, int64_t seq, uint64_t seed, hfb_device *device,
+                        hfb_graph **graph, hfb_config **config, hfb_tensor inputs[HFB_SUITE_INPUT_MAX]) {
   const hfb_model_row *row;
   assert_int_equal(hfb_model_find(name, &row), HFB_OK);
   assert_int_equal(hfb_workload_graph(row, batch, seq, HFB_F32, config, graph), HFB_OK);
@@ -154,7 +154,8 @@ static void test_inputs(void **state) {
       for (int64_t e = 0; e < elements && suite[i].copy_of < 0; e++) {
         bool ends_row = suite[i].last >= 0 && e % row_length == row_length - 1;
         bool fits = ends_row ? data[e] == suite[i].last : data[e] >= suite[i].low && data[e] < suite[i].high;
-        if (!fits) fail_msg("%s, %s: element %lld is %lld", row->name, suite[i].input.name, (long long)e, (long long)data[e]);
+        if (!fits)
+          fail_msg("%s, %s: element %lld is %lld", row->name, suite[i].input.name, (long long)e, (long long)data[e]);
       }
     }
     assert_true(any_differs);
@@ -235,7 +236,8 @@ static void check_fault(const char *expected_status, const char *expected_text) 
   hfb_row row;
   trace t;
   hfb_status status = measure(hfb_accuracy_measure, &job, &row, &t);
-  const char *verdict = status == HFB_OK ? hfb_row_get_text(&row, HFB_COLUMN_ACCURACY) : hfb_stage_status(t.last, status);
+  const char *verdict =
+      status == HFB_OK ? hfb_row_get_text(&row, HFB_COLUMN_ACCURACY) : hfb_stage_status(t.last, status);
   const char *text = status == HFB_OK ? hfb_row_get_text(&row, HFB_COLUMN_ERROR) : hfb_error_message();
   assert_string_equal(verdict, expected_status);
   if (!text || !strstr(text, expected_text)) fail_msg("'%s' does not contain '%s'", text ? text : "", expected_text);

@@ -46,8 +46,8 @@ static void collected_deinit(collected *c) {
   for (int i = 0; i < c->count; i++) hfb_row_deinit(&c->rows[i]);
 }
 
-static hfb_status run(unsigned phases, hfb_measure_fn accuracy, hfb_measure_fn performance, double timeout_s, int models,
-                      collected *c) {
+static hfb_status run(unsigned phases, hfb_measure_fn accuracy, hfb_measure_fn performance, double timeout_s,
+                      int models, collected *c) {
   const hfb_model_row *list[MODELS_MAX];
   for (int i = 0; i < models; i++) list[i] = hfb_model_row_at(i);
   const hfb_run_plan plan = {
@@ -73,7 +73,8 @@ static void assert_text(const hfb_row *row, hfb_column column, const char *expec
 
 static void assert_contains(const hfb_row *row, hfb_column column, const char *part) {
   const char *got = hfb_row_get_text(row, column);
-  if (!got || !strstr(got, part)) fail_msg("%s is '%s', without '%s'", hfb_column_info_of(column)->name, got ? got : "", part);
+  if (!got || !strstr(got, part))
+    fail_msg("%s is '%s', without '%s'", hfb_column_info_of(column)->name, got ? got : "", part);
 }
 
 /* ---- Jobs ---- */
@@ -149,7 +150,8 @@ static hfb_status leaves(const hfb_job *job, const hfb_monitor *monitor, hfb_row
 static void test_both_phases(void **state) {
   (void)state;
   collected c = {0};
-  assert_int_equal(run(HFB_PHASE_ACCURACY | HFB_PHASE_PERFORMANCE, accuracy_passes, performance_measures, 60, 2, &c), HFB_OK);
+  assert_int_equal(run(HFB_PHASE_ACCURACY | HFB_PHASE_PERFORMANCE, accuracy_passes, performance_measures, 60, 2, &c),
+                   HFB_OK);
   assert_int_equal(c.count, 2);
   for (int i = 0; i < 2; i++) {
     const hfb_model_row *model = hfb_model_row_at(i);
@@ -209,12 +211,14 @@ static void test_crash(void **state) {
 static void test_accuracy_decides(void **state) {
   (void)state;
   collected c = {0};
-  assert_int_equal(run(HFB_PHASE_ACCURACY | HFB_PHASE_PERFORMANCE, accuracy_is_off, performance_measures, 60, 1, &c), HFB_OK);
+  assert_int_equal(run(HFB_PHASE_ACCURACY | HFB_PHASE_PERFORMANCE, accuracy_is_off, performance_measures, 60, 1, &c),
+                   HFB_OK);
   assert_text(&c.rows[0], HFB_COLUMN_STATUS, "fail_accuracy");
   assert_true(hfb_row_get_real(&c.rows[0], HFB_COLUMN_SPEEDUP) == 1.5);
   collected_deinit(&c);
   collected d = {0};
-  assert_int_equal(run(HFB_PHASE_ACCURACY | HFB_PHASE_PERFORMANCE, is_unsupported, performance_measures, 60, 1, &d), HFB_OK);
+  assert_int_equal(run(HFB_PHASE_ACCURACY | HFB_PHASE_PERFORMANCE, is_unsupported, performance_measures, 60, 1, &d),
+                   HFB_OK);
   assert_text(&d.rows[0], HFB_COLUMN_STATUS, "model_fail_to_load");
   assert_false(hfb_row_has(&d.rows[0], HFB_COLUMN_SPEEDUP)); /* hopeless: not tried */
   collected_deinit(&d);

@@ -63,7 +63,8 @@ static void test_signed_rank_table(void **state) {
   double exact, approximate;
   const double n = HFB_STATS_EXACT_PAIRS, offset = 2 * sqrt(n * (n + 1) * (2 * n + 1) / 24);
   assert_int_equal(hfb_stats_signed_rank_cdf((size_t)n, n * (n + 1) / 4 - offset, &exact), HFB_OK);
-  assert_int_equal(hfb_stats_signed_rank_cdf((size_t)n + 1, (n + 1) * (n + 2) / 4 - offset * 1.0075, &approximate), HFB_OK);
+  assert_int_equal(hfb_stats_signed_rank_cdf((size_t)n + 1, (n + 1) * (n + 2) / 4 - offset * 1.0075, &approximate),
+                   HFB_OK);
   assert_near(exact, approximate, 5e-4);
 }
 
@@ -143,8 +144,8 @@ static void test_paired_ratio_outlier(void **state) {
   assert_true(ratio.low > 1.48 && ratio.high < 1.52 && ratio.p_value < 1e-6);
 }
 
-/* Of 95 % intervals, 95 % contain the truth; of true null hypotheses, 5 % are rejected. Noise: normal in the log, with a
- * drift that both sides share and, in the second round, one sample in four slowed down by another process. */
+/* Of 95 % intervals, 95 % contain the truth; of true null hypotheses, 5 % are rejected. Noise: normal in the log, with
+ * a drift that both sides share and, in the second round, one sample in four slowed down by another process. */
 static void coverage(size_t n, double slow_share, uint64_t seed) {
   enum { TRIALS = 400 }; /* the binomial deviation of the share is 1.1 % */
   int covered = 0, rejected = 0;

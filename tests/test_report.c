@@ -63,8 +63,8 @@ static void test_merge_takes_only_what_fits(void **state) {
   (void)state;
   hfb_row row;
   assert_int_equal(hfb_row_init(&row), HFB_OK);
-  json_t *update = json_pack("{s:f, s:s, s:i, s:s, s:[f], s:s}", "speedup", 2.0, "eager_ms", "text", "name", 7, "status", "pass",
-                             "speedup_ci95", 1.0, "no_such_field", "x");
+  json_t *update = json_pack("{s:f, s:s, s:i, s:s, s:[f], s:s}", "speedup", 2.0, "eager_ms", "text", "name", 7,
+                             "status", "pass", "speedup_ci95", 1.0, "no_such_field", "x");
   assert_non_null(update);
   hfb_row_merge(&row, update);
   hfb_row_merge(&row, NULL);
@@ -86,7 +86,8 @@ static void test_csv_starts_as_the_reference(void **state) {
   } cases[] = {
       {HFB_PHASE_ACCURACY, "dev,name,batch_size,tag,accuracy,status,"},
       {HFB_PHASE_PERFORMANCE,
-       "dev,name,batch_size,tag,speedup,abs_latency,compilation_latency,compression_ratio,eager_peak_mem,dynamo_peak_mem,"},
+       "dev,name,batch_size,tag,speedup,abs_latency,compilation_latency,compression_ratio,eager_peak_mem,dynamo_peak_"
+       "mem,"},
       {BOTH, "dev,name,batch_size,tag,accuracy,speedup,abs_latency,"},
   };
   for (size_t i = 0; i < 3; i++) {
@@ -176,10 +177,29 @@ static void test_json_row(void **state) {
   assert_ptr_equal(strchr(line, '\n'), line + text.length - 1); /* one line */
   json_t *object = json_loads(line, 0, NULL);
   assert_non_null(object);
-  static const char *const demanded[] = {
-      "name", "device", "mode", "precision", "batch_size", "seq_len", "backend", "status", "speedup", "speedup_ci95", "p_value",
-      "eager_ms", "abs_latency", "compile_cold_s", "compile_warm_s", "eager_peak_mem", "dynamo_peak_mem", "planned_peak_mem",
-      "gflops", "peak_pct", "eager_peak_pct", "kernels_run", "error"};
+  static const char *const demanded[] = {"name",
+                                         "device",
+                                         "mode",
+                                         "precision",
+                                         "batch_size",
+                                         "seq_len",
+                                         "backend",
+                                         "status",
+                                         "speedup",
+                                         "speedup_ci95",
+                                         "p_value",
+                                         "eager_ms",
+                                         "abs_latency",
+                                         "compile_cold_s",
+                                         "compile_warm_s",
+                                         "eager_peak_mem",
+                                         "dynamo_peak_mem",
+                                         "planned_peak_mem",
+                                         "gflops",
+                                         "peak_pct",
+                                         "eager_peak_pct",
+                                         "kernels_run",
+                                         "error"};
   for (size_t i = 0; i < sizeof(demanded) / sizeof(demanded[0]); i++) {
     if (!json_object_get(object, demanded[i])) fail_msg("field %s is missing", demanded[i]);
   }

@@ -132,9 +132,10 @@ static hfb_status judge_output(check *c, int index, verdict *v) {
                                     .small_multiplier = has_small_multiplier(c->job->model->name)};
   hfb_same_result result = hfb_same(eager, got, reference, &options, c->pool);
   char shape[HFB_SHAPE_TEXT_BYTES];
-  json_t *tensor = json_pack("{s:s, s:s, s:s, s:b, s:s, s:o}", "name", name, "dtype", hfb_dtype_name(got->dtype), "shape",
-                             hfb_shape_print(&got->shape, shape, sizeof(shape)), "pass", (int)result.same, "rule",
-                             hfb_same_rule_name(result.rule), "max_abs_to_eager", finite_or_null(result.max_abs));
+  json_t *tensor =
+      json_pack("{s:s, s:s, s:s, s:b, s:s, s:o}", "name", name, "dtype", hfb_dtype_name(got->dtype), "shape",
+                hfb_shape_print(&got->shape, shape, sizeof(shape)), "pass", (int)result.same, "rule",
+                hfb_same_rule_name(result.rule), "max_abs_to_eager", finite_or_null(result.max_abs));
   if (reference) {
     hfb_distance of_eager, of_compiled;
     hfb_status status = hfb_distance_measure(eager, reference, c->pool, &of_eager);

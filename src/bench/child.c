@@ -33,12 +33,17 @@ static sigset_t stop_set(void) {
 }
 
 void hfb_interrupt_install(void) {
-  struct sigaction action = {.sa_handler = remember_signal};
+  struct sigaction action = {.sa_handler = remember_signal}, old;
   sigemptyset(&action.sa_mask);
-  for (int i = 0; i < STOP_SIGNAL_COUNT; i++) sigaction(stop_signals[i], &action, NULL);
-  struct sigaction ignore = {.sa_handler = SIG_IGN}; /* a closed pipe is an error of write, reported as such */
+  for (int i = 0; i < STOP_SIGNAL_COUNT; i++) {
+    bool is_nohup = stop_signals[i] == SIGHUP && sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+    if (!is_nohup) sigaction(stop_signals[i], &action, NULL);
+  }
+  /* A closed pipe and a limit on file sizes are errors of write, reported as such. */
+  struct sigaction ignore = {.sa_handler = SIG_IGN};
   sigemptyset(&ignore.sa_mask);
   sigaction(SIGPIPE, &ignore, NULL);
+  sigaction(SIGXFSZ, &ignore, NULL);
 }
 
 int hfb_interrupted(void) { return (int)interrupt_signal; }
@@ -207,8 +212,8 @@ static hfb_status make_pipes(int lines[2], int errors[2]) {
   return HFB_OK;
 }
 
-hfb_status hfb_child_run(hfb_child_fn job, void *job_context, const hfb_child_options *options, hfb_child_line_fn on_line,
-                         void *line_context, hfb_child_result *out_result) {
+hfb_status hfb_child_run(hfb_child_fn job, void *job_context, const hfb_child_options *options,
+                         hfb_child_line_fn on_line, void *line_context, hfb_child_result *out_result) {
   *out_result = (hfb_child_result){0};
   int lines[2], errors[2];
   HFB_TRY(make_pipes(lines, errors));

@@ -47,8 +47,8 @@ typedef struct hfb_child_options {
 /* Called in the parent: for every line, and about five times a second with line == NULL. */
 typedef void (*hfb_child_line_fn)(void *context, const char *line);
 
-hfb_status hfb_child_run(hfb_child_fn job, void *job_context, const hfb_child_options *options, hfb_child_line_fn on_line,
-                         void *line_context, hfb_child_result *out_result) HFB_MUST_USE;
+hfb_status hfb_child_run(hfb_child_fn job, void *job_context, const hfb_child_options *options,
+                         hfb_child_line_fn on_line, void *line_context, hfb_child_result *out_result) HFB_MUST_USE;
 
 /* Makes SIGINT, SIGTERM and SIGHUP end the current child and be remembered instead of ending this process. */
 void hfb_interrupt_install(void);

@@ -181,8 +181,9 @@ static hfb_status check_agreement(const bench *b, duel *d) {
     hfb_same_result result = hfb_same(&d->eager.outputs[i], &d->compiled.outputs[i], NULL, &options,
                                       hfb_device_pool(b->work.device));
     if (result.same) continue;
-    status = HFB_FAIL(HFB_MISMATCH, "output %s: %s; %lld elements, max|eager - got| %.3g", b->work.graph->outputs[i].name,
-                      hfb_same_rule_meaning(result.rule), (long long)result.outside_count, result.max_abs);
+    status =
+        HFB_FAIL(HFB_MISMATCH, "output %s: %s; %lld elements, max|eager - got| %.3g", b->work.graph->outputs[i].name,
+                 hfb_same_rule_meaning(result.rule), (long long)result.outside_count, result.max_abs);
   }
   hfb_side_drop_outputs(&d->eager);
   hfb_side_drop_outputs(&d->compiled);
@@ -211,7 +212,8 @@ static hfb_status run_duel(const bench *b, duel *d) {
     HFB_TRY(take_sample(b, &d->eager, &d->eager_s[i]));
     HFB_TRY(take_sample(b, &d->compiled, &d->compiled_s[i]));
   }
-  int64_t kernels = hfb_side_stats(&d->compiled).kernels_run - kernels_before, calls = (int64_t)d->repeat * b->job->calls;
+  int64_t kernels = hfb_side_stats(&d->compiled).kernels_run - kernels_before,
+          calls = (int64_t)d->repeat * b->job->calls;
   if (kernels < calls) {
     return HFB_FAIL(HFB_INTERNAL, "%s launched %lld kernels in %lld calls: it did not do the work",
                     b->job->engine->name, (long long)kernels, (long long)calls);
@@ -238,7 +240,8 @@ static hfb_status record_spread(const bench *b, hfb_column column, const double 
  * higher one from the start of the run stands. 0: unknown, or not wanted. */
 static double machine_peak_now(const hfb_job *job) {
   double gflops;
-  if (job->machine_gflops <= 0 || hfb_machine_peak(job->precision, job->threads, &gflops) != HFB_OK) return job->machine_gflops;
+  if (job->machine_gflops <= 0 || hfb_machine_peak(job->precision, job->threads, &gflops) != HFB_OK)
+    return job->machine_gflops;
   return fmax(gflops, job->machine_gflops);
 }
 

@@ -240,7 +240,8 @@ static hfb_status run_model(run_state *s, const hfb_model_row *model) {
   s->progress.model = model;
   describe(s, model, &row);
   const char *accuracy = NULL, *performance = NULL;
-  bool wants_accuracy = s->plan->phases & HFB_PHASE_ACCURACY, wants_performance = s->plan->phases & HFB_PHASE_PERFORMANCE;
+  bool wants_accuracy = s->plan->phases & HFB_PHASE_ACCURACY,
+       wants_performance = s->plan->phases & HFB_PHASE_PERFORMANCE;
   hfb_status status = HFB_OK;
   if (wants_accuracy) status = run_phase(s, model, HFB_PHASE_ACCURACY, &accuracy);
   bool goes_on = wants_performance && status == HFB_OK && (!wants_accuracy || (accuracy && !is_hopeless(accuracy)));

@@ -38,7 +38,8 @@ typedef struct hfb_run_plan {
 } hfb_run_plan;
 
 /* HFB_INTERRUPTED after a signal: rows of finished models have been given to the sink, and also one of a model of
- * which a phase was finished. Other failures mean that nothing could be run at all. The process must have one thread. */
+ * which a phase was finished. Other failures mean that nothing could be run at all. The process must have one thread.
+ */
 hfb_status hfb_run(const hfb_run_plan *plan, const hfb_run_sink *sink) HFB_MUST_USE;
 
 /* "pass" or "pass_due_to_skip". */

@@ -51,7 +51,8 @@ static hfb_status check_names(const char *const *names, int count) {
   return HFB_OK;
 }
 
-static bool wanted(const hfb_selection *s, const patterns *filters, const patterns *excludes, const hfb_model_row *row) {
+static bool wanted(const hfb_selection *s, const patterns *filters, const patterns *excludes,
+                   const hfb_model_row *row) {
   if (s->only_count > 0 && !is_named(s->only, s->only_count, row->name)) return false;
   if (s->only_count == 0 && row->flags & (HFB_MODEL_SKIP | HFB_MODEL_SKIP_CPU | HFB_MODEL_MORE)) return false;
   if (filters->count > 0 && !any_matches(filters, row->name)) return false;

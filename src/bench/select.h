@@ -19,6 +19,7 @@ typedef struct hfb_selection {
 /* In the suite's order; models named in `only` are taken even when the suite skips them. Owned: hfb_mem_free.
  * HFB_NOT_FOUND, with the nearest names, for a name that the suite does not have; HFB_INVALID_ARGUMENT for a bad
  * expression or partition. An empty result is no failure. */
-hfb_status hfb_select_models(const hfb_selection *selection, const hfb_model_row ***out_models, int *out_count) HFB_MUST_USE;
+hfb_status hfb_select_models(const hfb_selection *selection, const hfb_model_row ***out_models,
+                             int *out_count) HFB_MUST_USE;
 
 #endif

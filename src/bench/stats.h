@@ -2,9 +2,9 @@
  *
  * Times on a shared machine have outliers on one side only, so nothing here is a mean. The speed-up is the ratio of two
  * medians; its interval comes from drawing pairs again and again (the percentile bootstrap: Efron & Tibshirani, "An
- * Introduction to the Bootstrap", chapter 13), pairs and not samples, because both samples of a pair were taken under the
- * same conditions. Percentiles do not change under the logarithm, so it is the interval of the log-ratio too. The p-value is
- * that of Wilcoxon's signed-rank test on the log-ratios of the pairs. */
+ * Introduction to the Bootstrap", chapter 13), pairs and not samples, because both samples of a pair were taken under
+ * the same conditions. Percentiles do not change under the logarithm, so it is the interval of the log-ratio too. The
+ * p-value is that of Wilcoxon's signed-rank test on the log-ratios of the pairs. */
 #ifndef HFB_BENCH_STATS_H
 #define HFB_BENCH_STATS_H
 
@@ -33,7 +33,8 @@ typedef struct hfb_paired_ratio {
 
 /* Equal samples give equal results: the drawing has a fixed seed. HFB_INVALID_ARGUMENT for fewer than 2 pairs, or a
  * sample that is not positive. */
-hfb_status hfb_stats_paired_ratio(const double *a, const double *b, size_t count, hfb_paired_ratio *out_ratio) HFB_MUST_USE;
+hfb_status hfb_stats_paired_ratio(const double *a, const double *b, size_t count,
+                                  hfb_paired_ratio *out_ratio) HFB_MUST_USE;
 
 /* P(W <= w) of the signed-rank statistic of n untied differences when signs are fair: exact up to
  * HFB_STATS_EXACT_PAIRS, then the normal approximation with continuity correction. */

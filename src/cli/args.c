@@ -100,8 +100,8 @@ static hfb_status check_int(const hfb_option *option, const char *value) {
   assert(fields == 2);
   (void)fields;
   if (end == value || *end || errno || number < low || number > high) {
-    return HFB_FAIL(HFB_INVALID_ARGUMENT, "--%s '%s': a whole number from %lld to %lld is needed", option->name, value, low,
-                    high);
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "--%s '%s': a whole number from %lld to %lld is needed", option->name, value,
+                    low, high);
   }
   return HFB_OK;
 }
@@ -113,14 +113,16 @@ static hfb_status check_real(const hfb_option *option, const char *value) {
   assert(dots);
   double low = strtod(option->domain, NULL), high = strtod(dots + 2, NULL);
   if (end == value || *end || !(number >= low && number <= high)) {
-    return HFB_FAIL(HFB_INVALID_ARGUMENT, "--%s '%s': a number from %g to %g is needed", option->name, value, low, high);
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "--%s '%s': a number from %g to %g is needed", option->name, value, low,
+                    high);
   }
   return HFB_OK;
 }
 
 /* True when `value` is one of the words of "a|b|c". */
 static bool is_choice(const char *domain, const char *value) {
-  size_t length = strlen(value);
+  size_t length = strcspn(value, "|");
+  if (value[length]) return false;
   for (const char *at = domain; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
     if (strncmp(at, value, length) == 0 && (at[length] == '|' || at[length] == '\0') && length > 0) return true;
   }
@@ -178,7 +180,8 @@ static hfb_status unknown_option(hfb_command_id command, const char *name, size_
   hfb_strbuf_printf(&text, "unknown option --%s", word);
   size_t found = hfb_str_nearest(word, name_at, &list, count, 3, near);
   for (size_t i = 0; i < found; i++) {
-    hfb_strbuf_printf(&text, "%s--%s%s", i == 0 ? " (did you mean " : ", ", list.names[near[i]], i + 1 == found ? "?)" : "");
+    hfb_strbuf_printf(&text, "%s--%s%s", i == 0 ? " (did you mean " : ", ", list.names[near[i]],
+                      i + 1 == found ? "?)" : "");
   }
   hfb_strbuf_printf(&text, "; see hfbench %s --help", commands[command].name);
   hfb_status status = HFB_FAIL(HFB_INVALID_ARGUMENT, "%s", hfb_strbuf_text(&text));
@@ -188,7 +191,8 @@ static hfb_status unknown_option(hfb_command_id command, const char *name, size_
 
 static int find_long(hfb_command_id command, const char *name, size_t length) {
   for (int i = 0; i < HFB_OPT_COUNT; i++) {
-    if (belongs(command, i) && strlen(options[i].name) == length && strncmp(options[i].name, name, length) == 0) return i;
+    if (belongs(command, i) && strlen(options[i].name) == length && strncmp(options[i].name, name, length) == 0)
+      return i;
   }
   return -1;
 }
@@ -202,7 +206,8 @@ static int find_short(hfb_command_id command, char letter) {
 
 static hfb_status check_group(const hfb_args *args, int id) {
   for (int i = 0; options[id].group && i < HFB_OPT_COUNT; i++) {
-    if (i == id || args->counts[i] == 0 || !options[i].group || strcmp(options[i].group, options[id].group) != 0) continue;
+    if (i == id || args->counts[i] == 0 || !options[i].group || strcmp(options[i].group, options[id].group) != 0)
+      continue;
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "--%s and --%s exclude each other: give one of them", options[i].name,
                     options[id].name);
   }

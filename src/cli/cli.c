@@ -28,7 +28,8 @@ int hfb_cli_unknown(const char *what, const char *word, hfb_str_name_fn name_at,
   hfb_strbuf_init(&text);
   hfb_strbuf_printf(&text, "unknown %s '%.80s'", what, word);
   for (size_t i = 0; i < found; i++) {
-    hfb_strbuf_printf(&text, "%s%s%s", i == 0 ? " (did you mean " : ", ", name_at(context, near[i]), i + 1 == found ? "?)" : "");
+    hfb_strbuf_printf(&text, "%s%s%s", i == 0 ? " (did you mean " : ", ", name_at(context, near[i]),
+                      i + 1 == found ? "?)" : "");
   }
   int code = hfb_cli_usage_error("%s", hfb_strbuf_text(&text));
   hfb_strbuf_deinit(&text);
@@ -45,7 +46,8 @@ int hfb_cli_failure(hfb_status status) {
 int hfb_cli_finish(int exit_code) {
   errno = 0;
   if (fflush(stdout) == 0 && !ferror(stdout)) return exit_code;
-  fprintf(stderr, "hfbench: cannot write to standard output: %s\n", errno ? strerror(errno) : "an earlier write failed");
+  fprintf(stderr, "hfbench: cannot write to standard output: %s\n",
+          errno ? strerror(errno) : "an earlier write failed");
   return exit_code == HFB_EXIT_OK ? HFB_EXIT_FAILURE : exit_code;
 }
 
@@ -79,7 +81,8 @@ static void set_loudness(const hfb_args *args, hfb_command_id command) {
   if (hfb_option_at(HFB_OPT_VERBOSE)->commands & bit && hfb_args_flag(args, HFB_OPT_VERBOSE)) {
     hfb_log_set_level(HFB_LOG_DEBUG);
   }
-  if (hfb_option_at(HFB_OPT_QUIET)->commands & bit && hfb_args_flag(args, HFB_OPT_QUIET)) hfb_log_set_level(HFB_LOG_ERROR);
+  if (hfb_option_at(HFB_OPT_QUIET)->commands & bit && hfb_args_flag(args, HFB_OPT_QUIET))
+    hfb_log_set_level(HFB_LOG_ERROR);
 }
 
 static int run_command(hfb_command_id id, int argc, char *const *argv) {
@@ -113,7 +116,8 @@ static int dispatch(int argc, char **argv) {
   const char *word = argv[1];
   if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) return print_program_help();
   if (strcmp(word, "--version") == 0) return print_version();
-  if (word[0] == '-') return hfb_cli_usage_error("unknown option %.80s; a command comes first, see hfbench --help", word);
+  if (word[0] == '-')
+    return hfb_cli_usage_error("unknown option %.80s; a command comes first, see hfbench --help", word);
   for (int i = 0; i < HFB_COMMAND_COUNT; i++) {
     if (strcmp(hfb_command_at((hfb_command_id)i)->name, word) == 0) {
       return run_command((hfb_command_id)i, argc - 2, argv + 2);

@@ -35,7 +35,8 @@ static rates measure(int threads) {
 static void compiler_version(const char *path, char version[VERSION_BYTES]) {
   char command[1024];
   version[0] = '\0';
-  if (strchr(path, '\'') || snprintf(command, sizeof(command), "'%s' --version 2>/dev/null", path) >= (int)sizeof(command)) {
+  if (strchr(path, '\'') ||
+      snprintf(command, sizeof(command), "'%s' --version 2>/dev/null", path) >= (int)sizeof(command)) {
     return;
   }
   FILE *pipe = popen(command, "re");
@@ -61,7 +62,8 @@ static hfb_status build_probe(hfb_graph **out_graph) {
   return status;
 }
 
-static hfb_status run_program(const hfb_backend *backend, hfb_program *program, hfb_device *device, const hfb_graph *graph) {
+static hfb_status run_program(const hfb_backend *backend, hfb_program *program, hfb_device *device,
+                              const hfb_graph *graph) {
   hfb_tensor input = {0}, output = {0};
   HFB_TRY(hfb_tensor_create(device, HFB_F32, &graph->inputs[0]->shape, &input));
   for (int i = 0; i < 32; i++) ((float *)input.data)[i] = (float)(i % 5 - 2) / 8.0f;
@@ -71,7 +73,8 @@ static hfb_status run_program(const hfb_backend *backend, hfb_program *program, 
     for (int j = 0; j < 4 && status == HFB_OK; j++) {
       double sum = 0.5, got = hfb_tensor_get(&output, 4 * i + j);
       for (int k = 0; k < 8; k++) sum += (double)((float *)input.data)[8 * i + k] * ((float *)input.data)[8 * j + k];
-      if (!(fabs(got - tanh(sum)) < 1e-6)) status = HFB_FAIL(HFB_MISMATCH, "it computes %g in place of %g", got, tanh(sum));
+      if (!(fabs(got - tanh(sum)) < 1e-6))
+        status = HFB_FAIL(HFB_MISMATCH, "it computes %g in place of %g", got, tanh(sum));
     }
   }
   hfb_tensor_release(&output);
@@ -123,13 +126,14 @@ static bool print_text(int threads) {
   print_cache("L3", cpu->l3_bytes);
   printf("  %-18s %.1f GB, %.1f GB free for this process\n", "memory", (double)cpu->memory_bytes * 1e-9,
          (double)hfb_memory_available_bytes() * 1e-9);
-  printf("build\n  %-18s hfbench %s (%s), %s, %s\n", "program", hfb_build_version(), hfb_build_commit(), hfb_build_type(),
-         hfb_build_compiler());
+  printf("build\n  %-18s hfbench %s (%s), %s, %s\n", "program", hfb_build_version(), hfb_build_commit(),
+         hfb_build_type(), hfb_build_compiler());
   char version[VERSION_BYTES];
   const char *compiler = hfb_jit_compiler();
   if (compiler) compiler_version(compiler, version);
-  printf("  %-18s %s%s%s\n", "C compiler", compiler ? compiler : "none: native needs one; install gcc or set HFBENCH_CC",
-         compiler ? ", " : "", compiler ? version : "");
+  printf("  %-18s %s%s%s\n", "C compiler",
+         compiler ? compiler : "none: native needs one; install gcc or set HFBENCH_CC", compiler ? ", " : "",
+         compiler ? version : "");
   fflush(stdout);
   rates r = measure(threads);
   printf("measured peak on %d threads\n", threads > 0 ? threads : cpu->core_count);
@@ -167,16 +171,17 @@ static bool print_json(int threads) {
   const char *compiler = hfb_jit_compiler();
   if (compiler) compiler_version(compiler, version);
   json_t *object = json_pack(
-      "{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o}", "version",
-      hfb_build_version(), "commit", hfb_build_commit(), "build", hfb_build_type(), "cpu", cpu->model_name, "isa",
-      hfb_isa_name(cpu->isa), "isa_max", hfb_isa_name(cpu->isa_max), "cores", cpu->core_count, "hardware_threads",
-      cpu->thread_count, "l1d_bytes", (json_int_t)cpu->l1d_bytes, "l2_bytes", (json_int_t)cpu->l2_bytes, "l3_bytes",
-      (json_int_t)cpu->l3_bytes, "memory_bytes", (json_int_t)cpu->memory_bytes, "available_bytes",
-      (json_int_t)hfb_memory_available_bytes(), "compiler", compiler ? json_string(compiler) : json_null(),
-      "compiler_version", version, "threads", threads > 0 ? threads : cpu->core_count, "f32_gflops",
-      number_or_null(r.f32_gflops), "f64_gflops", number_or_null(r.f64_gflops), "bf16_gflops",
-      number_or_null(r.bf16_gflops), "memory_gb_per_s", number_or_null(r.bandwidth_gbs), "backends", backends);
-  int failed = !object || json_dumpf(object, stdout, JSON_INDENT(1));
+      "{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o}",
+      "version", hfb_build_version(), "commit", hfb_build_commit(), "build", hfb_build_type(), "cpu", cpu->model_name,
+      "isa", hfb_isa_name(cpu->isa), "isa_max", hfb_isa_name(cpu->isa_max), "cores", cpu->core_count,
+      "hardware_threads", cpu->thread_count, "l1d_bytes", (json_int_t)cpu->l1d_bytes, "l2_bytes",
+      (json_int_t)cpu->l2_bytes, "l3_bytes", (json_int_t)cpu->l3_bytes, "memory_bytes", (json_int_t)cpu->memory_bytes,
+      "available_bytes", (json_int_t)hfb_memory_available_bytes(), "compiler",
+      compiler ? json_string(compiler) : json_null(), "compiler_version", version, "threads",
+      threads > 0 ? threads : cpu->core_count, "f32_gflops", number_or_null(r.f32_gflops), "f64_gflops",
+      number_or_null(r.f64_gflops), "bf16_gflops", number_or_null(r.bf16_gflops), "memory_gb_per_s",
+      number_or_null(r.bandwidth_gbs), "backends", backends);
+  int failed = !object || json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
   putchar('\n');
   json_decref(object);
   return all_work && !failed;

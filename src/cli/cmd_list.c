@@ -10,8 +10,12 @@ static const struct {
   unsigned flag;
   const char *name;
 } flag_names[] = {
-    {HFB_MODEL_SKIP, "skip"},           {HFB_MODEL_SKIP_CPU, "skip_cpu"},   {HFB_MODEL_SKIP_ACCURACY_LARGE, "skip_accuracy"},
-    {HFB_MODEL_ONLY_EVAL, "only_eval"}, {HFB_MODEL_FP32_ONLY, "fp32_only"}, {HFB_MODEL_CONTROL_FLOW, "control_flow"},
+    {HFB_MODEL_SKIP, "skip"},
+    {HFB_MODEL_SKIP_CPU, "skip_cpu"},
+    {HFB_MODEL_SKIP_ACCURACY_LARGE, "skip_accuracy"},
+    {HFB_MODEL_ONLY_EVAL, "only_eval"},
+    {HFB_MODEL_FP32_ONLY, "fp32_only"},
+    {HFB_MODEL_CONTROL_FLOW, "control_flow"},
     {HFB_MODEL_MORE, "more"},
 };
 enum { FLAG_COUNT = sizeof(flag_names) / sizeof(flag_names[0]) };
@@ -21,15 +25,15 @@ static json_t *row_json(const hfb_model_row *row) {
   for (int i = 0; i < FLAG_COUNT; i++) {
     if (row->flags & flag_names[i].flag) json_array_append_new(flags, json_string(flag_names[i].name));
   }
-  return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:o}", "name", row->name, "class", row->class_name, "config", row->config,
-                   "batch_size", row->default_batch, "seq_len", row->seq_len, "tolerance", row->tol_inference, "flags",
-                   flags);
+  return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:o}", "name", row->name, "class", row->class_name, "config",
+                   row->config, "batch_size", row->default_batch, "seq_len", row->seq_len, "tolerance",
+                   row->tol_inference, "flags", flags);
 }
 
 static int print_json(const hfb_model_row *const *models, int count) {
   json_t *array = json_array();
   for (int i = 0; i < count; i++) json_array_append_new(array, row_json(models[i]));
-  int failed = json_dumpf(array, stdout, JSON_INDENT(1));
+  int failed = json_dumpf(array, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
   putchar('\n');
   json_decref(array);
   return failed ? HFB_EXIT_FAILURE : HFB_EXIT_OK;

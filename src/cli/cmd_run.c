@@ -173,7 +173,9 @@ static void output_deinit(run_output *out) {
 /* The reference harness's names, in a folder of their own for each run unless one is named. */
 static hfb_status results_path(const hfb_args *args, unsigned phases, char path[PATH_BYTES]) {
   const char *output = hfb_args_text(args, HFB_OPT_OUTPUT), *folder = hfb_args_text(args, HFB_OPT_OUTPUT_DIRECTORY);
-  const char *kind = phases == HFB_PHASE_ACCURACY ? "accuracy" : phases == HFB_PHASE_PERFORMANCE ? "speedup" : "results";
+  const char *kind = phases == HFB_PHASE_ACCURACY      ? "accuracy"
+                     : phases == HFB_PHASE_PERFORMANCE ? "speedup"
+                                                       : "results";
   char name[128], fresh[64] = "";
   snprintf(name, sizeof(name), "%s_%s.csv", kind, hfb_args_text(args, HFB_OPT_BACKEND));
   if (!output && !folder) {
@@ -187,7 +189,8 @@ static hfb_status results_path(const hfb_args *args, unsigned phases, char path[
   }
   bool joins = folder && !(output && output[0] == '/');
   int length = snprintf(path, PATH_BYTES, "%s%s%s", joins ? folder : "", joins ? "/" : "", output ? output : name);
-  if (length >= PATH_BYTES) return HFB_FAIL(HFB_INVALID_ARGUMENT, "--output: the path is longer than %d bytes", PATH_BYTES);
+  if (length >= PATH_BYTES)
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "--output: the path is longer than %d bytes", PATH_BYTES);
   return HFB_OK;
 }
 
@@ -242,9 +245,10 @@ static void fill_plan(const hfb_args *args, bool quick, hfb_run_plan *plan) {
 static void print_opening(const hfb_run_plan *plan, bool quick) {
   const hfb_cpu_info *cpu = hfb_cpu();
   printf("%s against eager, inference, %s, %d threads, %s (%s)\n", plan->job.engine->name,
-         hfb_dtype_name(plan->job.precision), plan->job.threads > 0 ? plan->job.threads : cpu->core_count, cpu->model_name,
-         hfb_isa_name(cpu->isa));
-  if (quick) printf("a quick look at %d models, batch %d; all of them: hfbench run --inference\n", QUICK_COUNT, QUICK_BATCH);
+         hfb_dtype_name(plan->job.precision), plan->job.threads > 0 ? plan->job.threads : cpu->core_count,
+         cpu->model_name, hfb_isa_name(cpu->isa));
+  if (quick)
+    printf("a quick look at %d models, batch %d; all of them: hfbench run --inference\n", QUICK_COUNT, QUICK_BATCH);
   hfb_strbuf header;
   hfb_strbuf_init(&header);
   hfb_table_header(&header, plan->phases);

@@ -103,7 +103,8 @@ static void print_all(const shown *s) {
   printf("outputs\n");
   for (int i = 0; i < s->graph->output_count; i++) print_value(s->graph->outputs[i].name, s->graph->outputs[i].value);
   printf("parameters (%d tensors)\n", s->graph->parameter_count);
-  for (int i = 0; i < s->graph->parameter_count; i++) print_value(input_name(s->graph->parameters[i]), s->graph->parameters[i]);
+  for (int i = 0; i < s->graph->parameter_count; i++)
+    print_value(input_name(s->graph->parameters[i]), s->graph->parameters[i]);
   print_cost(s);
   print_engines(s);
 }
@@ -113,8 +114,8 @@ static void print_all(const shown *s) {
 static json_t *value_json(const char *name, const hfb_value *value) {
   json_t *shape = json_array();
   for (int i = 0; i < value->shape.rank; i++) json_array_append_new(shape, json_integer(value->shape.dim[i]));
-  return json_pack("{s:s, s:s, s:o, s:I}", "name", name, "dtype", hfb_dtype_name(value->dtype), "shape", shape, "elements",
-                   (json_int_t)hfb_shape_elements(&value->shape));
+  return json_pack("{s:s, s:s, s:o, s:I}", "name", name, "dtype", hfb_dtype_name(value->dtype), "shape", shape,
+                   "elements", (json_int_t)hfb_shape_elements(&value->shape));
 }
 
 static json_t *values_json(hfb_value *const *values, int count) {
@@ -158,15 +159,16 @@ static int print_json(const shown *s) {
     json_array_append_new(outputs, value_json(s->graph->outputs[i].name, s->graph->outputs[i].value));
   }
   json_t *object = json_pack(
-      "{s:s, s:s, s:s, s:o, s:I, s:I, s:s, s:i, s:o, s:o, s:o, s:I, s:I, s:I, s:f, s:I, s:I, s:o}", "name", s->row->name,
-      "class", s->row->class_name, "model_type", hfb_config_model_type(s->config), "config", config_json(s->config),
-      "batch_size", (json_int_t)s->batch, "seq_len", (json_int_t)s->seq_len, "precision", hfb_dtype_name(s->precision),
-      "nodes", s->graph->node_count, "inputs", values_json(s->graph->inputs, s->graph->input_count), "outputs", outputs,
-      "parameters", values_json(s->graph->parameters, s->graph->parameter_count), "parameter_count",
-      (json_int_t)cost.parameter_count, "parameter_bytes", (json_int_t)cost.parameter_bytes, "multiply_adds",
-      (json_int_t)cost.multiply_adds, "gflop", 2e-9 * (double)cost.multiply_adds, "input_bytes",
-      (json_int_t)cost.input_bytes, "output_bytes", (json_int_t)cost.output_bytes, "engines", engines_json(s));
-  int failed = !object || json_dumpf(object, stdout, JSON_INDENT(1));
+      "{s:s, s:s, s:s, s:o, s:I, s:I, s:s, s:i, s:o, s:o, s:o, s:I, s:I, s:I, s:f, s:I, s:I, s:o}", "name",
+      s->row->name, "class", s->row->class_name, "model_type", hfb_config_model_type(s->config), "config",
+      config_json(s->config), "batch_size", (json_int_t)s->batch, "seq_len", (json_int_t)s->seq_len, "precision",
+      hfb_dtype_name(s->precision), "nodes", s->graph->node_count, "inputs",
+      values_json(s->graph->inputs, s->graph->input_count), "outputs", outputs, "parameters",
+      values_json(s->graph->parameters, s->graph->parameter_count), "parameter_count", (json_int_t)cost.parameter_count,
+      "parameter_bytes", (json_int_t)cost.parameter_bytes, "multiply_adds", (json_int_t)cost.multiply_adds, "gflop",
+      2e-9 * (double)cost.multiply_adds, "input_bytes", (json_int_t)cost.input_bytes, "output_bytes",
+      (json_int_t)cost.output_bytes, "engines", engines_json(s));
+  int failed = !object || json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(15));
   putchar('\n');
   json_decref(object);
   return failed ? HFB_EXIT_FAILURE : HFB_EXIT_OK;
@@ -198,7 +200,8 @@ static int print_native(const shown *s, const char *pass) {
   else if (status == HFB_OK) fputs(hfb_native_code(program), stdout);
   if (status != HFB_OK) code = hfb_cli_failure(status);
   else if (pass && text.length == 0) {
-    code = hfb_cli_usage_error("native has no pass '%.80s': input, simplify, decompose, fold, primitives or schedule", pass);
+    code = hfb_cli_usage_error("native has no pass '%.80s': input, simplify, decompose, fold, primitives or schedule",
+                               pass);
   }
   if (program) native->destroy(program);
   hfb_device_destroy(device);
@@ -217,7 +220,8 @@ static int show(const hfb_args *args, const shown *s) {
 
 int hfb_cmd_show(const hfb_args *args) {
   shown s = {.threads = (int)hfb_args_int(args, HFB_OPT_THREADS)};
-  if (hfb_model_find(hfb_args_positional(args, 0), &s.row) != HFB_OK) return hfb_cli_usage_error("%s", hfb_error_message());
+  if (hfb_model_find(hfb_args_positional(args, 0), &s.row) != HFB_OK)
+    return hfb_cli_usage_error("%s", hfb_error_message());
   s.batch = hfb_args_given(args, HFB_OPT_BATCH_SIZE) ? hfb_args_int(args, HFB_OPT_BATCH_SIZE) : s.row->default_batch;
   s.seq_len = hfb_args_given(args, HFB_OPT_SEQ_LEN) ? hfb_args_int(args, HFB_OPT_SEQ_LEN) : s.row->seq_len;
   s.precision = strcmp(hfb_args_text(args, HFB_OPT_PRECISION), "f64") == 0 ? HFB_F64 : HFB_F32;

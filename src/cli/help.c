@@ -53,17 +53,19 @@ static void append_option(hfb_strbuf *text, const hfb_option *option) {
 }
 
 void hfb_help_program(hfb_strbuf *text) {
-  hfb_strbuf_append(text,
-                    "hfbench: transformer models of the Hugging Face benchmark suite on this machine: are engines right, "
-                    "and how fast?\n\n"
-                    "usage: hfbench COMMAND [options]\n\n");
+  hfb_strbuf_append(
+      text,
+      "hfbench: transformer models of the Hugging Face benchmark suite on this machine: are engines right, "
+      "and how fast?\n\n"
+      "usage: hfbench COMMAND [options]\n\n");
   for (int i = 0; i < HFB_COMMAND_COUNT; i++) {
     const hfb_command *command = hfb_command_at((hfb_command_id)i);
     char label[64];
     snprintf(label, sizeof(label), "  %s %s", command->name, command->positional);
     append_labelled(text, label, command->summary);
   }
-  hfb_strbuf_append(text, "\nhfbench COMMAND --help lists the options of a command; hfbench --version tells the version.\n");
+  hfb_strbuf_append(text,
+                    "\nhfbench COMMAND --help lists the options of a command; hfbench --version tells the version.\n");
 }
 
 void hfb_help_command(hfb_strbuf *text, hfb_command_id id) {
@@ -107,12 +109,13 @@ static void append_markdown_option(hfb_strbuf *text, const hfb_option *option) {
 }
 
 void hfb_help_markdown(hfb_strbuf *text) {
-  hfb_strbuf_append(text,
-                    "# Usage\n\nThe script `./hfbench` at the root builds what is out of date and passes its arguments to "
-                    "the program. This page is\nmade from the tables of options and commands; a test compares it with "
-                    "them.\n\nA long option takes its value as `--name value` or `--name=value`, a short one as `-n 30` or "
-                    "`-n30`. Exit codes: 0 success,\n1 something failed or did not pass, 2 the command line is wrong, 130 "
-                    "interrupted.\n");
+  hfb_strbuf_append(
+      text,
+      "# Usage\n\nThe script `./hfbench` at the root builds what is out of date and passes its arguments to "
+      "the program. This page is\nmade from the tables of options and commands; a test compares it with "
+      "them.\n\nA long option takes its value as `--name value` or `--name=value`, a short one as `-n 30` or "
+      "`-n30`. Exit codes: 0 success,\n1 something failed or did not pass, 2 the command line is wrong, 130 "
+      "interrupted.\n");
   for (int i = 0; i < HFB_COMMAND_COUNT; i++) {
     const hfb_command *command = hfb_command_at((hfb_command_id)i);
     hfb_strbuf_printf(text, "\n## hfbench %s%s%s\n\n%s.\n", command->name, command->positional[0] ? " " : "",

@@ -35,7 +35,8 @@ void hfb_csv_header(hfb_strbuf *text, unsigned phases) {
   for (int i = 0; i < HFB_COLUMN_COUNT; i++) {
     const hfb_column_info *info = hfb_column_info_of((hfb_column)i);
     if (!in_csv(info, phases)) continue;
-    if (info->kind == HFB_COLUMN_PAIR) hfb_strbuf_printf(text, "%s%s_low,%s_high", comma, info->csv_name, info->csv_name);
+    if (info->kind == HFB_COLUMN_PAIR)
+      hfb_strbuf_printf(text, "%s%s_low,%s_high", comma, info->csv_name, info->csv_name);
     else hfb_strbuf_printf(text, "%s%s", comma, info->csv_name);
     comma = ",";
   }
@@ -193,7 +194,8 @@ static void write_title(hfb_strbuf *text, const hfb_row *rows, int count) {
   const hfb_row *row = &rows[0];
   const char *cpu = hfb_row_get_text(row, HFB_COLUMN_CPU), *isa = hfb_row_get_text(row, HFB_COLUMN_ISA);
   const char *backend = hfb_row_get_text(row, HFB_COLUMN_BACKEND), *mode = hfb_row_get_text(row, HFB_COLUMN_MODE);
-  const char *precision = hfb_row_get_text(row, HFB_COLUMN_PRECISION), *version = hfb_row_get_text(row, HFB_COLUMN_VERSION);
+  const char *precision = hfb_row_get_text(row, HFB_COLUMN_PRECISION),
+             *version = hfb_row_get_text(row, HFB_COLUMN_VERSION);
   hfb_strbuf_printf(text, "%s against eager, %s, %s, %.0f threads on %s (%s), hfbench %s.\n\n", backend ? backend : "-",
                     mode ? mode : "-", precision ? precision : "-", hfb_row_get_real(row, HFB_COLUMN_THREADS),
                     cpu ? cpu : "-", isa ? isa : "-", version ? version : "-");

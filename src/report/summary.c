@@ -43,7 +43,8 @@ void hfb_summary_print(hfb_strbuf *text, unsigned phases, const hfb_summary *sum
   const char *before = "; not: ";
   for (int i = 0; i < summary->row_count; i++) {
     if (passes(&rows[i])) continue;
-    const char *name = hfb_row_get_text(&rows[i], HFB_COLUMN_NAME), *status = hfb_row_get_text(&rows[i], HFB_COLUMN_STATUS);
+    const char *name = hfb_row_get_text(&rows[i], HFB_COLUMN_NAME),
+               *status = hfb_row_get_text(&rows[i], HFB_COLUMN_STATUS);
     hfb_strbuf_printf(text, "%s%s (%s)", before, name ? name : "-", status ? status : "-");
     before = ", ";
   }

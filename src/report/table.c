@@ -12,7 +12,8 @@ typedef struct cell_column {
   void (*print)(const hfb_row *row, char *text, size_t bytes);
 } cell_column;
 
-static void print_real(const hfb_row *row, hfb_column column, const char *format, double scale, char *text, size_t bytes) {
+static void print_real(const hfb_row *row, hfb_column column, const char *format, double scale, char *text,
+                       size_t bytes) {
   double value = hfb_row_get_real(row, column);
   if (isnan(value)) snprintf(text, bytes, "-");
   else snprintf(text, bytes, format, value * scale);
@@ -154,7 +155,8 @@ void hfb_markdown_table(hfb_strbuf *text, unsigned phases, const hfb_row *rows, 
     hfb_strbuf_append(text, "|\n");
   }
   for (int r = 0; r < count; r++) {
-    const char *error = hfb_row_get_text(&rows[r], HFB_COLUMN_ERROR), *name = hfb_row_get_text(&rows[r], HFB_COLUMN_NAME);
+    const char *error = hfb_row_get_text(&rows[r], HFB_COLUMN_ERROR),
+               *name = hfb_row_get_text(&rows[r], HFB_COLUMN_NAME);
     if (!error) continue;
     hfb_strbuf_printf(text, "\n- %s: ", name ? name : "-");
     append_markdown(text, error);
