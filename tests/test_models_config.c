@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "models/deberta_layers.h"
 #include "models/model.h"
 #include "nn/nn.h"
 
@@ -73,6 +74,10 @@ static const struct {
      {"feed_forward_proj", "gated-tanh", "gated-gelu"}},
     {"{\"sinusoidal_pos_embds\": true}", "DistilBertForMaskedLM", HFB_UNSUPPORTED, {"sinusoidal_pos_embds"}},
     {"{\"use_tpu_fourier_optimizations\": true}", "FNetForMaskedLM", HFB_UNSUPPORTED, {"use_tpu_fourier"}},
+    {"{\"talking_head\": true}", "DebertaForMaskedLM", HFB_UNSUPPORTED, {"talking_head"}},
+    {"{\"pos_att_type\": \"c2p|p2p\"}", "DebertaForMaskedLM", HFB_UNSUPPORTED, {"pos_att_type", "p2p", "c2p|p2c"}},
+    {"{\"pos_att_type\": [\"c2p\", 3]}", "DebertaForMaskedLM", HFB_INVALID_ARGUMENT, {"pos_att_type", "an integer"}},
+    {"{\"pos_att_type\": {}}", "DebertaV2ForMaskedLM", HFB_INVALID_ARGUMENT, {"pos_att_type", "an object"}},
     {"{\"normalization_type\": \"rms\"}", "MobileBertForMaskedLM", HFB_UNSUPPORTED, {"normalization_type", "no_norm"}},
     {"{\"tie_encoder_decoder\": true}", "BartForConditionalGeneration", HFB_UNSUPPORTED, {"tie_encoder_decoder"}},
 };
@@ -128,6 +133,18 @@ static void test_values_and_defaults(void **state) {
   assert_non_null(strstr(hfb_strbuf_text(&text), "pad_token_id=null "));
   hfb_strbuf_deinit(&text);
   hfb_config_destroy(config);
+}
+
+static void test_words(void **state) {
+  static const char *const spellings[] = {"\"P2C | c2p\"", "[\"p2c\", \"c2p\"]", "[\"p2c|c2p\"]"};
+  for (size_t i = 0; i < sizeof spellings / sizeof spellings[0]; i++) {
+    char json[128];
+    hfb_config *config = NULL;
+    snprintf(json, sizeof json, "{\"pos_att_type\": %s}", spellings[i]);
+    TRY(parse(json, "DebertaForMaskedLM", &config));
+    assert_string_equal(hfb_config_text(config, "pos_att_type"), "p2c|c2p");
+    hfb_config_destroy(config);
+  }
 }
 
 static void test_overrides(void **state) {
@@ -342,6 +359,45 @@ static const struct {
      false,
      HFB_INVALID_ARGUMENT,
      {"key_query_shared_bottleneck", "hidden_size 32", "intra_bottleneck_size 16"}},
+    {"DebertaForMaskedLM", BERT, "input_ids:2x513", false, HFB_INVALID_ARGUMENT, {"513", "max_position_embeddings"}},
+    {"DebertaForMaskedLM", BERT, "input_ids:2x8 head_mask:2x4", false, HFB_INVALID_ARGUMENT, {"head_mask"}},
+    {"DebertaForSequenceClassification",
+     BERT,
+     "input_ids:2x8 labels:2x1",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"labels", "i64[2]", "f32[2,2]"}},
+    {"DebertaForSequenceClassification",
+     BERT " pooler_hidden_size=48",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"pooler_hidden_size 48", "hidden_size 32"}},
+    {"DebertaV2ForMaskedLM",
+     BERT " attention_head_size=16",
+     "input_ids:2x8",
+     false,
+     HFB_UNSUPPORTED,
+     {"attention_head_size 16"}},
+    {"DebertaV2ForMaskedLM",
+     BERT " conv_kernel_size=3 conv_groups=2",
+     "input_ids:2x8",
+     false,
+     HFB_UNSUPPORTED,
+     {"conv_groups 2"}},
+    {"DebertaV2ForMaskedLM", BERT " conv_kernel_size=4", "input_ids:2x8", false, HFB_UNSUPPORTED, {"kernel of 4"}},
+    {"DebertaV2ForMaskedLM",
+     BERT " relative_attention=true position_buckets=1",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"position_buckets 1"}},
+    {"DebertaV2ForMaskedLM",
+     BERT " relative_attention=true position_buckets=20 max_relative_positions=11",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"position_buckets 20", "max_relative_positions 11"}},
     {"LayoutLMForMaskedLM", BERT, "input_ids:2x8 bbox:2x8", false, HFB_INVALID_ARGUMENT, {"bbox", "i64[2,8,4]"}},
     {"BartForCausalLM",
      BART " decoder_layerdrop=0.1 dropout=0",
@@ -420,6 +476,14 @@ static const struct {
      HFB_OP_LAYER_NORM, 1},
     {"MobileBertForNextSentencePrediction", MOBILE " classifier_activation=false", "input_ids:2x8", NULL,
      "mobilebert.pooler.dense.weight", "logits", NULL, HFB_OP_TANH, 0},
+    {"DebertaForMaskedLM", BERT " relative_attention=true pos_att_type=c2p position_biased_input=false",
+     "input_ids:2x600", "deberta.encoder.layer.1.attention.self.pos_proj.weight",
+     "deberta.embeddings.position_embeddings.weight", "logits", "loss", HFB_OP_TAKE_ALONG, 2},
+    {"DebertaV2ForMaskedLM",
+     BERT
+     " relative_attention=true pos_att_type=c2p|p2c position_buckets=4 max_relative_positions=9 conv_kernel_size=3",
+     "input_ids:2x20", "deberta.encoder.conv.conv.weight", "deberta.encoder.conv.conv.2.weight", "logits", "loss",
+     HFB_OP_TAKE_ALONG, 4},
     {"BertForTokenClassification", BERT, "input_ids:2x8 labels:2x8", "classifier.weight", "bert.pooler.dense.weight",
      "loss", NULL, HFB_OP_NLL_LOSS, 1},
     {"AlbertForSequenceClassification", NARROW, "input_ids:2x8", "albert.pooler.weight", NULL, "logits", "loss",
@@ -521,15 +585,33 @@ static void test_t5_buckets(void **state) {
   }
 }
 
+/* Values of make_log_bucket_position. */
+static void test_deberta_buckets(void **state) {
+  static const struct {
+    int64_t buckets, longest, distance, bucket;
+  } cases[] = {
+      {256, 512, 0, 0},       {256, 512, -5, -5},   {256, 512, 127, 127}, {256, 512, 128, 128}, {256, 512, 129, 129},
+      {256, 512, -130, -130}, {256, 512, 140, 137}, {256, 512, 200, 169}, {256, 512, 255, 192}, {256, 512, 256, 192},
+      {256, 512, -300, -207}, {256, 512, 400, 233}, {256, 512, 510, 255}, {256, 512, 511, 255}, {256, 512, -511, -255},
+      {256, 512, 5000, 465},  {6, 16, 3, 3},        {6, 16, 4, 4},        {6, 16, -6, -4},      {6, 16, 8, 5},
+      {6, 16, 15, 5},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    assert_int_equal(hfb_deberta_log_bucket(cases[i].distance, cases[i].buckets, cases[i].longest), cases[i].bucket);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_refused_configurations),
       cmocka_unit_test(test_values_and_defaults),
+      cmocka_unit_test(test_words),
       cmocka_unit_test(test_overrides),
       cmocka_unit_test(test_refused_calls),
       cmocka_unit_test(test_variants),
       cmocka_unit_test(test_out_of_memory),
       cmocka_unit_test(test_t5_buckets),
+      cmocka_unit_test(test_deberta_buckets),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -110,10 +110,11 @@ hfb_value *hfb_bert_pool(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
 
 hfb_value *hfb_bert_predictions(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words) {
   int64_t vocab = hfb_call_int(call, "vocab_size");
+  int64_t width = words == NULL ? hfb_call_int(call, "hidden_size") : words->shape.dim[1];
   hfb_scope_push(nn->b, "cls.predictions");
   hfb_value *bias = hfb_parameter(nn->b, "bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
   hfb_scope_push(nn->b, "transform");
-  x = hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true);
+  x = hfb_nn_linear(nn, "dense", x, width, true);
   x = hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), x);
   x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
   hfb_scope_pop(nn->b);

@@ -1,6 +1,7 @@
 #include "models/config.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,6 +151,50 @@ static hfb_status set_text(hfb_config *config, const hfb_field *field, const jso
   return HFB_OK;
 }
 
+/* Appends the words of "A | b" to `words` as "a|b". */
+static hfb_status append_words(const hfb_field *field, const char *text, hfb_strbuf *words) {
+  while (true) {
+    size_t length = strcspn(text, "|"), from = strspn(text, " ");
+    char word[64] = "";
+    size_t size = 0;
+    for (size_t i = from; i < length && text[i] != ' ' && size + 1 < sizeof word; i++) {
+      word[size++] = (char)tolower((unsigned char)text[i]);
+    }
+    HFB_TRY(check_accepted(field, word));
+    hfb_strbuf_printf(words, "%s%s", hfb_strbuf_text(words)[0] == '\0' ? "" : "|", word);
+    if (text[length] == '\0') return HFB_OK;
+    text += length + 1;
+  }
+}
+
+static hfb_status read_words(const hfb_field *field, const json_t *json, hfb_strbuf *words) {
+  if (json_is_string(json)) return append_words(field, json_string_value(json), words);
+  if (!json_is_array(json)) return wrong_type(field, "a text or a list of texts", json);
+  size_t index;
+  const json_t *entry;
+  json_array_foreach(json, index, entry) {
+    if (!json_is_string(entry)) return wrong_type(field, "a text or a list of texts", entry);
+    HFB_TRY(append_words(field, json_string_value(entry), words));
+  }
+  return hfb_strbuf_status(words);
+}
+
+static hfb_status set_words(hfb_config *config, const hfb_field *field, const json_t *json, field_value *out) {
+  if (is_nullable(field) && json_is_null(json)) {
+    *out = (field_value){.null = true};
+    return HFB_OK;
+  }
+  hfb_strbuf words;
+  hfb_strbuf_init(&words);
+  hfb_status status = read_words(field, json, &words);
+  char *copy = status == HFB_OK ? hfb_arena_strdup(&config->arena, hfb_strbuf_text(&words)) : NULL;
+  hfb_strbuf_deinit(&words);
+  if (status != HFB_OK) return status;
+  if (copy == NULL) return HFB_OUT_OF_MEMORY;
+  *out = (field_value){.text = copy};
+  return HFB_OK;
+}
+
 static hfb_status set_list(hfb_config *config, const hfb_field *field, const json_t *json, field_value *out) {
   if (is_nullable(field) && json_is_null(json)) {
     *out = (field_value){.null = true};
@@ -193,6 +238,7 @@ static hfb_status set_value(hfb_config *config, int index, const json_t *json) {
       return check_accepted(field, json_is_true(json) ? "true" : "false");
     case HFB_FIELD_ACTIVATION:
     case HFB_FIELD_TEXT: return set_text(config, field, json, out);
+    case HFB_FIELD_WORDS: return set_words(config, field, json, out);
     case HFB_FIELD_LIST: return set_list(config, field, json, out);
     case HFB_FIELD_EMPTY: return set_empty(field, json, out);
   }
@@ -202,7 +248,8 @@ static hfb_status set_value(hfb_config *config, int index, const json_t *json) {
 /* A value of the tables or of an override: JSON, where texts need no quotes. */
 static hfb_status set_from_text(hfb_config *config, int index, const char *text) {
   hfb_field_kind kind = field_at(config, index)->kind;
-  bool is_text = (kind == HFB_FIELD_TEXT || kind == HFB_FIELD_ACTIVATION) && strcmp(text, "null") != 0;
+  unsigned texts = 1u << HFB_FIELD_TEXT | 1u << HFB_FIELD_ACTIVATION | 1u << HFB_FIELD_WORDS;
+  bool is_text = (texts >> kind & 1) && strcmp(text, "null") != 0;
   json_t *json = is_text ? json_string(text) : json_loads(text, JSON_DECODE_ANY, NULL);
   if (json == NULL) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "configuration field '%s' cannot be '%s'", field_at(config, index)->name,
@@ -414,7 +461,9 @@ bool hfb_config_bool(const hfb_config *config, const char *name) {
 }
 
 const char *hfb_config_text(const hfb_config *config, const char *name) {
-  return value_of(config, name, 1u << HFB_FIELD_TEXT | 1u << HFB_FIELD_ACTIVATION | 1u << HFB_FIELD_LIST)->text;
+  unsigned kinds =
+      1u << HFB_FIELD_TEXT | 1u << HFB_FIELD_ACTIVATION | 1u << HFB_FIELD_WORDS | 1u << HFB_FIELD_LIST;
+  return value_of(config, name, kinds)->text;
 }
 
 int hfb_config_field_count(const hfb_config *config) {
@@ -446,6 +495,7 @@ void hfb_config_field_value(const hfb_config *config, int index, hfb_strbuf *tex
       break;
     }
     case HFB_FIELD_ACTIVATION:
+    case HFB_FIELD_WORDS:
     case HFB_FIELD_TEXT: hfb_strbuf_printf(text, "\"%s\"", value->text); break;
     case HFB_FIELD_LIST: hfb_strbuf_append(text, value->text); break;
     case HFB_FIELD_EMPTY: hfb_strbuf_append(text, "null"); break;

@@ -21,6 +21,7 @@ typedef enum hfb_field_kind {
   HFB_FIELD_POSITIVE,    /* > 0 and <= 1e6: an epsilon, a deviation */
   HFB_FIELD_ACTIVATION,  /* an ACT2FN name */
   HFB_FIELD_TEXT,
+  HFB_FIELD_WORDS, /* a list of texts, or one text "a|b": read by hfb_config_text as "a|b", each word accepted */
   HFB_FIELD_LIST, /* read by hfb_config_text, as JSON without blanks */
   HFB_FIELD_EMPTY /* an object, list or null that must be empty */
 } hfb_field_kind;

@@ -37,6 +37,13 @@ hfb_value *hfb_nn_embedding(hfb_nn *nn, const char *name, hfb_value *ids, int64_
 hfb_value *hfb_nn_layer_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps);
 void hfb_nn_layer_norm_declare(hfb_nn *nn, const char *name, int64_t width);
 
+/* ---- Convolutions along the tokens of [B,S,D], zeros beyond the ends, odd kernel (convolution.c) ---- */
+
+/* Token t sees tokens t - kernel/2 .. t + kernel/2, side by side: [B,S,kernel*D]. */
+hfb_value *hfb_nn_windows(hfb_nn *nn, hfb_value *x, int64_t kernel);
+/* nn.Conv1d: weight [out,D,kernel], bias [out]. */
+hfb_value *hfb_nn_convolution(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, int64_t kernel);
+
 /* nn.Dropout with probability p: x itself unless training with p > 0. Every site of the HF class calls it. */
 hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p);
 
