@@ -1,0 +1,85 @@
+/* What the kernel benches share: options, shape files, samples. */
+#ifndef HFB_BENCH_ROUNDS_H
+#define HFB_BENCH_ROUNDS_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+enum { MAX_ROUNDS = 200, SAMPLE_NS = 3 * 1000 * 1000, MAX_SHAPE_VALUES = 8 };
+
+typedef struct bench_options {
+  int threads; /* 0: one for each core */
+  int rounds;
+  const char *only; /* part of a shape's name, or NULL */
+  const char *shapes;
+} bench_options;
+
+static inline bench_options bench_options_parse(int argc, char **argv, const char *default_shapes) {
+  bench_options options = {.rounds = 15, .shapes = default_shapes};
+  for (int i = 1; i < argc; i++) {
+    const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+    if (strcmp(argv[i], "--threads") == 0 && value) {
+      options.threads = atoi(argv[++i]);
+    } else if (strcmp(argv[i], "--rounds") == 0 && value) {
+      options.rounds = atoi(argv[++i]);
+    } else if (strcmp(argv[i], "--only") == 0 && value) {
+      options.only = argv[++i];
+    } else if (argv[i][0] != '-') {
+      options.shapes = argv[i];
+    } else {
+      fprintf(stderr, "usage: %s [--threads N] [--rounds N] [--only NAME] [SHAPES_FILE]\n", argv[0]);
+      exit(2);
+    }
+  }
+  if (options.rounds < 1) options.rounds = 1;
+  if (options.rounds > MAX_ROUNDS) options.rounds = MAX_ROUNDS;
+  return options;
+}
+
+typedef struct bench_shape {
+  char name[64];
+  int64_t value[MAX_SHAPE_VALUES];
+} bench_shape;
+
+/* The next line of `value_count` numbers whose name fits; 0 at the end of the file. */
+static inline int bench_shape_next(FILE *file, const bench_options *options, int value_count, bench_shape *out_shape) {
+  char line[256];
+  while (fgets(line, sizeof line, file)) {
+    int used = 0;
+    if (line[0] == '#' || sscanf(line, "%63s%n", out_shape->name, &used) != 1) continue;
+    if (options->only && !strstr(out_shape->name, options->only)) continue;
+    char *next = line + used;
+    for (int i = 0; i < value_count; i++) out_shape->value[i] = strtoll(next, &next, 10);
+    return 1;
+  }
+  return 0;
+}
+
+/* Nanoseconds of one call, repeated until a sample is long enough for the clock. */
+static inline double bench_sample_ns(void (*call)(void *), void *context) {
+  int64_t count = 0, elapsed_ns;
+  const int64_t start_ns = hfb_clock_ns();
+  do {
+    call(context);
+    count++;
+    elapsed_ns = hfb_clock_ns() - start_ns;
+  } while (elapsed_ns < SAMPLE_NS);
+  return (double)elapsed_ns / (double)count;
+}
+
+static inline int bench_compare(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* The quantile of `count` samples, which are put in order. */
+static inline double bench_quantile(double *samples, int count, double quantile) {
+  qsort(samples, (size_t)count, sizeof *samples, bench_compare);
+  return samples[(int)(quantile * (count - 1) + 0.5)];
+}
+
+#endif
