@@ -189,11 +189,11 @@ static void test_no_cache(void **state) {
 
 /* Changes the bytes of every entry. */
 static void damage_entries(const char *cache, void (*damage)(char *data, size_t *bytes)) {
-  char names[8][300];
+  char names[8][600];
   int count = 0;
   DIR *directory = opendir(cache);
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-    if (entry->d_name[0] != '.') snprintf(names[count++], sizeof names[0], "%s/%s", cache, entry->d_name);
+    if (entry->d_name[0] != '.' && count < 8) snprintf(names[count++], sizeof names[0], "%s/%s", cache, entry->d_name);
   }
   closedir(directory);
   assert_int_equal(count, 2);
