@@ -11,8 +11,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "bench/job.h"
 #include "eager/eager.h"
+#include "hfbench/hfbench.h"
 
 /* The smallest of the first models: 13.5 million parameters. */
 static const char model_name[] = "ElectraForQuestionAnswering";
