@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks the include direction: a directory of src/ includes only itself and the directories above it in the list;
-# the public headers (include/) stand behind device, but for hfbench.h, which is the whole library. The engine (device, kernels, eager, compile) knows nothing of
-# layers and models.
+# the public headers (include/) stand behind device, but for hfbench.h, which is the whole library. The engine (device,
+# kernels, eager, compile) knows nothing of layers and models.
 set -eu
 cd "$(dirname "$0")/.."
 
