@@ -144,6 +144,28 @@ void hfb_bert_sequence_classification(hfb_nn *nn, const hfb_call *call, hfb_valu
   hfb_head_classification(nn, call, hfb_nn_linear(nn, "classifier", dropped, hfb_call_int(call, "num_labels"), true));
 }
 
+void hfb_bert_classification_head(hfb_nn *nn, const hfb_call *call, hfb_value *tokens, const char *activation,
+                                  double dropout) {
+  hfb_value *x = hfb_nn_dropout(nn, hfb_first_token(nn, call, tokens), dropout);
+  hfb_scope_push(nn->b, "classifier");
+  x = hfb_nn_activation(nn, activation, hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true));
+  x = hfb_nn_linear(nn, "out_proj", hfb_nn_dropout(nn, x, dropout), hfb_call_int(call, "num_labels"), true);
+  hfb_scope_pop(nn->b);
+  hfb_head_classification(nn, call, x);
+}
+
+hfb_value *hfb_bert_generator_logits(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words) {
+  int64_t narrow = hfb_call_int(call, "embedding_size"), vocab = hfb_call_int(call, "vocab_size");
+  hfb_scope_push(nn->b, "generator_predictions");
+  hfb_nn_layer_norm_declare(nn, "LayerNorm", narrow);
+  x = hfb_nn_activation(nn, "gelu", hfb_nn_linear(nn, "dense", x, narrow, true));
+  x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
+  hfb_scope_pop(nn->b);
+  hfb_value *weight = hfb_head_output_weight(nn, call, "generator_lm_head.weight", words);
+  hfb_value *bias = hfb_parameter(nn->b, "generator_lm_head.bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
+  return hfb_linear_op(nn->b, x, weight, bias, true);
+}
+
 double hfb_classifier_dropout(const hfb_call *call) {
   double own = hfb_call_float(call, "classifier_dropout");
   return own < 0 ? hfb_call_float(call, "hidden_dropout_prob") : own;

@@ -51,6 +51,11 @@ typedef struct hfb_bert_states {
 void hfb_bert_pretraining(hfb_nn *nn, const hfb_call *call, hfb_value *predictions, hfb_value *pooled);
 /* The same head alone: BertForNextSentencePrediction's outputs. */
 void hfb_bert_next_sentence(hfb_nn *nn, const hfb_call *call, hfb_value *pooled);
+/* RobertaClassificationHead under "classifier" on the first token: dropout, dense, activation, dropout, out_proj. */
+void hfb_bert_classification_head(hfb_nn *nn, const hfb_call *call, hfb_value *tokens, const char *activation,
+                                  double dropout);
+/* generator_predictions and generator_lm_head (tied to `words`) of ELECTRA: the logits. */
+hfb_value *hfb_bert_generator_logits(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words);
 /* dropout and classifier on the pooled token: outputs of a classification of whole sequences. */
 void hfb_bert_sequence_classification(hfb_nn *nn, const hfb_call *call, hfb_value *pooled, double dropout);
 

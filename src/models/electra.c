@@ -34,20 +34,11 @@ static hfb_value *model(hfb_nn *nn, const hfb_call *call) {
   return x;
 }
 
-/* ElectraGeneratorPredictions and generator_lm_head. */
 static hfb_value *generator_logits(hfb_nn *nn, const hfb_call *call) {
-  int64_t narrow = hfb_call_int(call, "embedding_size"), vocab = hfb_call_int(call, "vocab_size");
   hfb_value *x = model(nn, call);
-  hfb_scope_push(nn->b, "generator_predictions");
-  hfb_nn_layer_norm_declare(nn, "LayerNorm", narrow);
-  x = hfb_nn_activation(nn, "gelu", hfb_nn_linear(nn, "dense", x, narrow, true));
-  x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
-  hfb_scope_pop(nn->b);
-  hfb_value *words = hfb_nn_embedding_weight(nn, "electra.embeddings.word_embeddings", vocab, narrow,
-                                             hfb_call_int(call, "pad_token_id"));
-  hfb_value *weight = hfb_head_output_weight(nn, call, "generator_lm_head.weight", words);
-  hfb_value *bias = hfb_parameter(nn->b, "generator_lm_head.bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
-  return hfb_linear_op(nn->b, x, weight, bias, true);
+  hfb_value *words = hfb_nn_embedding_weight(nn, "electra.embeddings.word_embeddings", hfb_call_int(call, "vocab_size"),
+                                             hfb_call_int(call, "embedding_size"), hfb_call_int(call, "pad_token_id"));
+  return hfb_bert_generator_logits(nn, call, x, words);
 }
 
 static void masked_lm(hfb_nn *nn, const hfb_call *call) {
@@ -67,15 +58,8 @@ static void token_classification(hfb_nn *nn, const hfb_call *call) {
   hfb_head_token_classification(nn, call, model(nn, call), hfb_classifier_dropout(call));
 }
 
-/* ElectraClassificationHead on the first token. */
 static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
-  double p = hfb_classifier_dropout(call);
-  hfb_value *x = hfb_nn_dropout(nn, hfb_first_token(nn, call, model(nn, call)), p);
-  hfb_scope_push(nn->b, "classifier");
-  x = hfb_nn_activation(nn, "gelu", hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true));
-  x = hfb_nn_linear(nn, "out_proj", hfb_nn_dropout(nn, x, p), hfb_call_int(call, "num_labels"), true);
-  hfb_scope_pop(nn->b);
-  hfb_head_classification(nn, call, x);
+  hfb_bert_classification_head(nn, call, model(nn, call), "gelu", hfb_classifier_dropout(call));
 }
 
 /* The mean over the tokens that count, as binary cross entropy with logits. */

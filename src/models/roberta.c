@@ -76,15 +76,8 @@ static void token_classification(hfb_nn *nn, const hfb_call *call) {
   hfb_head_token_classification(nn, call, model(nn, call), hfb_classifier_dropout(call));
 }
 
-/* RobertaClassificationHead on the first token. */
 static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
-  double p = hfb_classifier_dropout(call);
-  hfb_value *x = hfb_nn_dropout(nn, hfb_first_token(nn, call, model(nn, call)), p);
-  hfb_scope_push(nn->b, "classifier");
-  x = hfb_nn_activation(nn, "tanh", hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true));
-  x = hfb_nn_linear(nn, "out_proj", hfb_nn_dropout(nn, x, p), hfb_call_int(call, "num_labels"), true);
-  hfb_scope_pop(nn->b);
-  hfb_head_classification(nn, call, x);
+  hfb_bert_classification_head(nn, call, model(nn, call), "tanh", hfb_classifier_dropout(call));
 }
 
 #define TIED       "lm_head.decoder.weight=roberta.embeddings.word_embeddings.weight lm_head.decoder.bias=lm_head.bias"

@@ -1,22 +1,51 @@
-/* Convolutions along the tokens of a sequence, composed from shifted copies and a product. */
+/* Convolutions along the tokens of a sequence, composed from shifted copies. */
 #include <math.h>
 
 #include "nn/nn.h"
 
-hfb_value *hfb_nn_windows(hfb_nn *nn, hfb_value *x, int64_t kernel) {
-  if (x == NULL) return NULL;
-  enum { KERNEL_MAX = 64 };
+static bool kernel_fits(hfb_nn *nn, int64_t kernel) {
+  if (kernel % 2 == 1 && kernel <= HFB_NN_KERNEL_MAX) return true;
+  hfb_builder_fail(nn->b, HFB_UNSUPPORTED,
+                   "a convolution kernel of %lld tokens is not implemented; odd ones up to %d are", (long long)kernel,
+                   HFB_NN_KERNEL_MAX);
+  return false;
+}
+
+/* shifted[j][:, t] = x[:, t + j - kernel/2], zeros beyond the ends. */
+static void shift(hfb_nn *nn, hfb_value *x, int64_t kernel, hfb_value **shifted) {
   int64_t length = x->shape.dim[1];
-  hfb_value *shifted[KERNEL_MAX];
-  if (kernel > KERNEL_MAX || kernel % 2 == 0) {
-    hfb_builder_fail(nn->b, HFB_UNSUPPORTED,
-                     "a convolution kernel of %lld tokens is not implemented; odd ones up to %d are", (long long)kernel,
-                     KERNEL_MAX - 1);
-    return NULL;
-  }
   hfb_value *padded = hfb_pad(nn->b, x, 1, kernel / 2, kernel / 2, 0);
-  for (int64_t i = 0; i < kernel; i++) shifted[i] = hfb_slice(nn->b, padded, 1, i, i + length);
+  for (int64_t j = 0; j < kernel; j++) shifted[j] = hfb_slice(nn->b, padded, 1, j, j + length);
+}
+
+hfb_value *hfb_nn_windows(hfb_nn *nn, hfb_value *x, int64_t kernel) {
+  hfb_value *shifted[HFB_NN_KERNEL_MAX];
+  if (x == NULL || !kernel_fits(nn, kernel)) return NULL;
+  shift(nn, x, kernel, shifted);
   return hfb_concat(nn->b, (int)kernel, shifted, 2);
+}
+
+hfb_value *hfb_nn_window_sum(hfb_nn *nn, hfb_value *x, int64_t kernel, hfb_value *const *weights) {
+  hfb_value *shifted[HFB_NN_KERNEL_MAX];
+  if (x == NULL || !kernel_fits(nn, kernel)) return NULL;
+  shift(nn, x, kernel, shifted);
+  hfb_value *sum = hfb_mul(nn->b, shifted[0], weights[0]);
+  for (int64_t j = 1; j < kernel; j++) sum = hfb_add(nn->b, sum, hfb_mul(nn->b, shifted[j], weights[j]));
+  return sum;
+}
+
+hfb_value *hfb_nn_depthwise_convolution(hfb_nn *nn, const char *name, hfb_value *x, int64_t kernel) {
+  hfb_value *weights[HFB_NN_KERNEL_MAX];
+  if (x == NULL || !kernel_fits(nn, kernel)) return NULL;
+  int64_t width = x->shape.dim[2];
+  hfb_scope_push(nn->b, "%s", name);
+  hfb_value *weight =
+      hfb_parameter(nn->b, "weight", hfb_shape_of(3, (int64_t[]){width, 1, kernel}), hfb_init_normal(nn->init_std));
+  hfb_scope_pop(nn->b);
+  for (int64_t j = 0; j < kernel; j++) {
+    weights[j] = hfb_reshape(nn->b, hfb_slice(nn->b, weight, 2, j, j + 1), 1, &width);
+  }
+  return hfb_nn_window_sum(nn, x, kernel, weights);
 }
 
 hfb_value *hfb_nn_convolution(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, int64_t kernel) {
@@ -30,6 +59,5 @@ hfb_value *hfb_nn_convolution(hfb_nn *nn, const char *name, hfb_value *x, int64_
   hfb_scope_pop(nn->b);
   hfb_value *by_token = hfb_transpose(nn->b, weight, (int[]){0, 2, 1});
   hfb_value *matrix = hfb_reshape(nn->b, by_token, 2, (int64_t[]){out_features, kernel * in});
-  hfb_value *windows = hfb_nn_windows(nn, x, kernel);
-  return hfb_linear_op(nn->b, windows, matrix, bias, true);
+  return hfb_linear_op(nn->b, hfb_nn_windows(nn, x, kernel), matrix, bias, true);
 }

@@ -37,10 +37,17 @@ hfb_value *hfb_nn_embedding(hfb_nn *nn, const char *name, hfb_value *ids, int64_
 hfb_value *hfb_nn_layer_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps);
 void hfb_nn_layer_norm_declare(hfb_nn *nn, const char *name, int64_t width);
 
-/* ---- Convolutions along the tokens of [B,S,D], zeros beyond the ends, odd kernel (convolution.c) ---- */
+/* ---- Convolutions along the tokens of [B,S,D], zeros beyond the ends (convolution.c) ---- */
+
+/* Kernels are odd and at most this long. */
+enum { HFB_NN_KERNEL_MAX = 63 };
 
 /* Token t sees tokens t - kernel/2 .. t + kernel/2, side by side: [B,S,kernel*D]. */
 hfb_value *hfb_nn_windows(hfb_nn *nn, hfb_value *x, int64_t kernel);
+/* Sum over j of x[:, t + j - kernel/2] * weights[j]: x [B,S,..], weights broadcast against it. */
+hfb_value *hfb_nn_window_sum(hfb_nn *nn, hfb_value *x, int64_t kernel, hfb_value *const *weights);
+/* nn.Conv1d with one group for each feature: weight [D,1,kernel] N(0, init_std), no bias. */
+hfb_value *hfb_nn_depthwise_convolution(hfb_nn *nn, const char *name, hfb_value *x, int64_t kernel);
 /* nn.Conv1d: weight [out,D,kernel], bias [out]. */
 hfb_value *hfb_nn_convolution(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, int64_t kernel);
 
