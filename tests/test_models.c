@@ -489,6 +489,44 @@ static void test_checkpoint_names(void **state) {
   hfb_config_destroy(config);
 }
 
+/* A file saved with a head, loaded into the bare model; tables that a configuration ties or does not. */
+static void test_checkpoint_names_of_bare_and_split_models(void **state) {
+  static const struct {
+    const char *class_name, *overrides, *name;
+    hfb_name_use use;
+    const char *parameter;
+  } cases[] = {
+      {"MarianModel", "", "model.shared.weight", HFB_NAME_PARAMETER, "shared.weight"},
+      {"MarianModel", "", "model.encoder.layers.0.fc1.bias", HFB_NAME_PARAMETER, "encoder.layers.0.fc1.bias"},
+      {"MarianModel", "", "decoder.embed_tokens.weight", HFB_NAME_ALIAS, "shared.weight"},
+      {"MarianModel", "", "final_logits_bias", HFB_NAME_IGNORED, NULL},
+      {"MarianMTModel", "", "lm_head.weight", HFB_NAME_ALIAS, "model.shared.weight"},
+      {"MarianMTModel", "share_encoder_decoder_embeddings=false", "lm_head.weight", HFB_NAME_ALIAS,
+       "model.decoder.embed_tokens.weight"},
+      {"MarianMTModel", "share_encoder_decoder_embeddings=false", "model.encoder.embed_tokens.weight",
+       HFB_NAME_PARAMETER, "model.encoder.embed_tokens.weight"},
+      {"MarianMTModel", "tie_word_embeddings=false", "lm_head.weight", HFB_NAME_PARAMETER, "lm_head.weight"},
+      {"MarianForCausalLM", "", "model.encoder.layers.0.fc1.bias", HFB_NAME_IGNORED, NULL},
+  };
+  hfb_shape tokens = hfb_shape_of(2, (int64_t[]){1, 4});
+  const hfb_model_input inputs[] = {{"input_ids", HFB_I64, tokens}, {"decoder_input_ids", HFB_I64, tokens}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    hfb_config *config = NULL;
+    TRY(hfb_config_create("marian", cases[i].overrides, &config));
+    hfb_model_request request = {.class_name = cases[i].class_name, .config = config, .inputs = inputs};
+    request.input_count = strstr(cases[i].class_name, "CausalLM") != NULL ? 1 : 2;
+    hfb_graph *graph = NULL;
+    TRY(hfb_model_build(&request, &graph));
+    hfb_name_use use;
+    const char *target = NULL;
+    TRY(hfb_model_checkpoint_name(cases[i].class_name, config, graph, cases[i].name, &use, &target));
+    assert_int_equal(use, cases[i].use);
+    if (cases[i].parameter != NULL) assert_string_equal(target, cases[i].parameter);
+    hfb_graph_destroy(graph);
+    hfb_config_destroy(config);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_rows_build),
@@ -497,6 +535,7 @@ int main(void) {
       cmocka_unit_test(test_unknown_names),
       cmocka_unit_test(test_suite_inputs),
       cmocka_unit_test(test_checkpoint_names),
+      cmocka_unit_test(test_checkpoint_names_of_bare_and_split_models),
       cmocka_unit_test(test_golden_outputs_and_ties),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,6 +80,11 @@ static const struct {
     {"{\"pos_att_type\": {}}", "DebertaV2ForMaskedLM", HFB_INVALID_ARGUMENT, {"pos_att_type", "an object"}},
     {"{\"normalization_type\": \"rms\"}", "MobileBertForMaskedLM", HFB_UNSUPPORTED, {"normalization_type", "no_norm"}},
     {"{\"tie_encoder_decoder\": true}", "BartForConditionalGeneration", HFB_UNSUPPORTED, {"tie_encoder_decoder"}},
+    {"{\"attention_types\": \"local\"}", "GPTNeoForCausalLM", HFB_INVALID_ARGUMENT, {"attention_types", "a list"}},
+    {"{\"attention_types\": null}", "GPTNeoForCausalLM", HFB_INVALID_ARGUMENT, {"attention_types", "null"}},
+    {"{\"clamp_len\": -2}", "XLNetLMHeadModel", HFB_INVALID_ARGUMENT, {"clamp_len", "[-1, 16777216]"}},
+    {"{\"bi_data\": true}", "XLNetLMHeadModel", HFB_UNSUPPORTED, {"bi_data"}},
+    {"{\"attn_type\": \"both\"}", "XLNetLMHeadModel", HFB_UNSUPPORTED, {"attn_type", "both", "bi|uni"}},
 };
 
 static void test_refused_configurations(void **state) {
@@ -156,6 +161,21 @@ static void test_overrides(void **state) {
   assert_int_equal(hfb_config_int(config, "n_inner"), -1);
   assert_false(hfb_config_bool(config, "scale_attn_weights"));
   hfb_config_destroy(config);
+  TRY(hfb_config_create("gpt_neo", "attention_layers=[\"local\",\"global\"]", &config));
+  assert_string_equal(hfb_config_text(config, "attention_layers"), "[\"local\",\"global\"]");
+  assert_string_equal(hfb_config_text(config, "attention_types"), "[[[\"global\",\"local\"],12]]");
+  assert_true(hfb_config_bool(config, "tie_word_embeddings"));
+  hfb_config_destroy(config);
+  TRY(hfb_config_create("xlnet", "", &config));
+  assert_int_equal(hfb_config_int(config, "clamp_len"), -1);
+  hfb_config_destroy(config);
+  /* Defaults of common fields that a configuration class changes. */
+  TRY(hfb_config_create("gptj", "", &config));
+  assert_false(hfb_config_bool(config, "tie_word_embeddings"));
+  hfb_config_destroy(config);
+  TRY(parse("{}", "MT5ForConditionalGeneration", &config));
+  assert_false(hfb_config_bool(config, "tie_word_embeddings"));
+  hfb_config_destroy(config);
   assert_int_equal(hfb_config_create("gpt2", "n_layers=3", &config), HFB_NOT_FOUND);
   assert_non_null(strstr(hfb_error_message(), "n_layers"));
   assert_int_equal(hfb_config_create("gpt2", "n_layer", &config), HFB_INVALID_ARGUMENT);
@@ -209,6 +229,7 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
 #define MOBILE "hidden_size=32 embedding_size=8 intra_bottleneck_size=16 num_hidden_layers=2 vocab_size=99"
 #define GPT2   "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
 #define T5     "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
+#define XLNET  "d_model=32 n_head=4 n_layer=2 d_inner=40 vocab_size=99"
 #define BART                                                                                          \
   "d_model=24 encoder_layers=2 decoder_layers=2 encoder_attention_heads=4 decoder_attention_heads=4 " \
   "encoder_ffn_dim=36 decoder_ffn_dim=36 vocab_size=99"
@@ -408,6 +429,124 @@ static const struct {
     {"ConvBertForMaskedLM", NARROW " conv_kernel_size=65", "input_ids:2x8", false, HFB_UNSUPPORTED, {"kernel of 65"}},
     {"ConvBertForMaskedLM", NARROW " num_groups=3", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"num_groups 3"}},
     {"LayoutLMForMaskedLM", BERT, "input_ids:2x8 bbox:2x8", false, HFB_INVALID_ARGUMENT, {"bbox", "i64[2,8,4]"}},
+    {"MBartForConditionalGeneration",
+     BART " pad_token_id=null",
+     "input_ids:2x8 labels:2x6",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"pad_token_id must be set"}},
+    {"BlenderbotModel",
+     BART,
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"BlenderbotModel needs decoder_input_ids"}},
+    {"BlenderbotModel", BART, "input_ids:2x8 labels:2x6", false, HFB_INVALID_ARGUMENT, {"no argument 'labels'"}},
+    {"PegasusForConditionalGeneration",
+     BART,
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"decoder_input_ids or labels"}},
+    {"MarianMTModel",
+     BART " decoder_vocab_size=98 pad_token_id=0",
+     "input_ids:2x8 decoder_input_ids:2x6",
+     false,
+     HFB_UNSUPPORTED,
+     {"decoder_vocab_size 98", "vocab_size 99"}},
+    {"M2M100ForConditionalGeneration",
+     BART " pad_token_id=null",
+     "input_ids:2x8 decoder_input_ids:2x6",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"pad_token_id", "positions"}},
+    {"M2M100ForConditionalGeneration",
+     BART " d_model=15 encoder_attention_heads=3 decoder_attention_heads=3",
+     "input_ids:2x8 decoder_input_ids:2x6",
+     false,
+     HFB_UNSUPPORTED,
+     {"even width", "15"}},
+    {"M2M100ForConditionalGeneration",
+     BART " dropout=0 attention_dropout=0",
+     "input_ids:2x8 decoder_input_ids:2x6",
+     true,
+     HFB_UNSUPPORTED,
+     {"0.05", "encoder_layerdrop"}},
+    {"Speech2Text2ForCausalLM",
+     "d_model=24 max_target_positions=7 pad_token_id=1",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"8 tokens behind padding id 1", "max_target_positions is 7"}},
+    {"OPTForCausalLM",
+     "max_position_embeddings=7",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"8 tokens", "max_position_embeddings is 7"}},
+    {"OPTForCausalLM", "layerdrop=0.1 dropout=0", "input_ids:2x8", true, HFB_UNSUPPORTED, {"layerdrop", "0.1"}},
+    {"XGLMForCausalLM",
+     "num_layers=1 pad_token_id=null",
+     "input_ids:2x8 labels:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"pad_token_id", "labels"}},
+    {"MT5ForConditionalGeneration",
+     T5,
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"MT5ForConditionalGeneration needs"}},
+    {"GPTNeoForCausalLM",
+     "num_layers=3",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"attention_types", "3 layers"}},
+    {"GPTNeoForCausalLM",
+     "num_layers=1 attention_layers=[\"near\"]",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"attention_layers", "near", "\"global\" or \"local\""}},
+    {"GPTNeoForCausalLM",
+     "attention_types=[[[\"local\"],\"many\"]]",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"attention_types", "many"}},
+    {"GPTJForCausalLM",
+     GPT2 " rotary_dim=10",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"rotary_dim is 10", "8 of a head"}},
+    {"GPTJForCausalLM",
+     GPT2 " rotary_dim=3",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"rotary_dim is 3", "even"}},
+    {"GPTJForSequenceClassification",
+     GPT2 " rotary_dim=4",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"pad_token_id"}},
+    {"XLNetLMHeadModel",
+     XLNET,
+     "input_ids:2x8 attention_mask:2x8 input_mask:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"attention_mask and input_mask"}},
+    {"XLNetLMHeadModel", XLNET " d_head=4", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"d_head is 4", "8"}},
+    {"XLNetLMHeadModel",
+     "d_model=15 n_head=3 n_layer=1 d_inner=8",
+     "input_ids:2x8",
+     false,
+     HFB_UNSUPPORTED,
+     {"d_model is 15", "even"}},
+    {"XLNetLMHeadModel", XLNET, "input_ids:2x8 mems:f:2x8x32", false, HFB_UNSUPPORTED, {"mems"}},
     {"BartForCausalLM",
      BART " decoder_layerdrop=0.1 dropout=0",
      "input_ids:2x8",
