@@ -99,6 +99,20 @@ static double random_literal(loop_case *c, hfb_dtype dtype) {
   return chance(c, 5) ? -INFINITY : (double)PICK(c, -9, 0, 1, 4) / 8;
 }
 
+static bool has_room(const loop_case *c) {
+  return c->loop.term_count + 8 < LOOP_CASE_TERMS && c->loop.slot_count + 4 < LOOP_CASE_SLOTS;
+}
+
+/* A term that is certainly not used by PADDED terms alone may be picked again; others must stay theirs. */
+static bool is_private(const loop_case *c, int t) {
+  for (int u = t + 1; u < c->loop.term_count; u++) {
+    if (c->terms[u].kind == HFB_TERM_PADDED && c->terms[u].args[0] == t) return true;
+    const bool inside = c->terms[u].kind == HFB_TERM_OP && c->terms[u].args[0] == t && c->terms[u].args[1] < 0;
+    if (inside && is_private(c, u)) return true;
+  }
+  return false;
+}
+
 static const int64_t zeros[HFB_LOOP_MAX_RANK];
 
 static int plain_load(loop_case *c, hfb_dtype dtype) {
@@ -106,6 +120,22 @@ static int plain_load(loop_case *c, hfb_dtype dtype) {
   const int64_t span = random_access(c, zeros, c->loop.extent, true, &term.offset, term.strides);
   term.slot = slot_add(c, dtype, span);
   return term_add(c, term);
+}
+
+/* Another load of a slot that is loaded already, at the same place or a little further on. */
+static int second_load(loop_case *c, hfb_dtype dtype) {
+  for (int t = 0; t < c->loop.term_count; t++) {
+    hfb_term term = c->terms[t];
+    const bool tile = term.slot == 0 && c->loop.kind != HFB_LOOP_ROWS;
+    if (term.kind != HFB_TERM_LOAD || term.dtype != dtype || tile || term.slot == c->in_place || is_private(c, t) ||
+        chance(c, 40))
+      continue;
+    const int64_t shift = PICK(c, 0, 1, 3);
+    term.offset += shift;
+    c->elements[term.slot] += shift;
+    return term_add(c, term);
+  }
+  return plain_load(c, dtype);
 }
 
 /* Rows of a table, chosen by an index that is clamped to the table. */
@@ -157,31 +187,50 @@ static int index_term(loop_case *c, hfb_dtype dtype) {
   return term_add(c, term);
 }
 
-static bool has_room(const loop_case *c) {
-  return c->loop.term_count + 8 < LOOP_CASE_TERMS && c->loop.slot_count + 4 < LOOP_CASE_SLOTS;
-}
-
-/* A term that is certainly not used by PADDED terms alone may be picked again; others must stay theirs. */
-static bool is_private(const loop_case *c, int t) {
-  for (int u = t + 1; u < c->loop.term_count; u++) {
-    if (c->terms[u].kind == HFB_TERM_PADDED && c->terms[u].args[0] == t) return true;
-    const bool inside = c->terms[u].kind == HFB_TERM_OP && c->terms[u].args[0] == t && c->terms[u].args[1] < 0;
-    if (inside && is_private(c, u)) return true;
-  }
-  return false;
-}
-
 static int find_term(loop_case *c, hfb_dtype dtype) {
   for (int tries = 0; tries < 6 && c->loop.term_count > 0; tries++) {
-    const int t = (int)random_below(&c->random, c->loop.term_count);
+    const int recent = c->loop.term_count < 6 || chance(c, 40) ? c->loop.term_count : 6;
+    const int t = c->loop.term_count - 1 - (int)random_below(&c->random, recent);
     if (c->terms[t].dtype == dtype && !is_private(c, t)) return t;
   }
   if (!has_room(c) || chance(c, 15)) return scalar(c, dtype, random_literal(c, dtype));
   const bool indexable = dtype == HFB_I64 || dtype == HFB_F32;
   if (indexable && chance(c, dtype == HFB_I64 ? 40 : 10)) return index_term(c, dtype);
-  if (chance(c, 15)) return padded_load(c, dtype);
+  if (chance(c, 20)) return padded_load(c, dtype);
+  if (chance(c, 40)) return second_load(c, dtype);
   if (dtype != HFB_I64 && chance(c, 10)) return indexed_load(c, dtype);
   return plain_load(c, dtype);
+}
+
+/* Most arguments are kept where a function is neither nan nor infinite. */
+static int tamed(loop_case *c, hfb_op which, int x) {
+  const hfb_dtype dtype = c->terms[x].dtype;
+  const bool positive = which == HFB_OP_LOG || which == HFB_OP_SQRT || which == HFB_OP_RSQRT;
+  if (positive && chance(c, 90)) return op(c, HFB_OP_ABS, dtype, x, -1, -1);
+  if (which == HFB_OP_EXP && chance(c, 90)) return op(c, HFB_OP_MINIMUM, dtype, x, scalar(c, dtype, 3), -1);
+  return x;
+}
+
+static int reduce(loop_case *c, hfb_dtype dtype) {
+  hfb_term term = term_new(HFB_TERM_REDUCE, dtype);
+  term.op = chance(c, 50) ? HFB_OP_REDUCE_SUM : HFB_OP_REDUCE_MAX;
+  term.args[0] = find_term(c, dtype);
+  return term_add(c, term);
+}
+
+/* What layer norms and softmaxes look like: a value, its reduction, the two combined, and the like again. */
+static void normalise(loop_case *c, hfb_dtype dtype) {
+  static const hfb_op functions[] = {HFB_OP_TANH, HFB_OP_ERF, HFB_OP_ABS, HFB_OP_COS};
+  int x = find_term(c, dtype);
+  if (chance(c, 50)) x = op(c, HFB_OP_ADD, dtype, x, find_term(c, dtype), -1);
+  for (int64_t steps = PICK(c, 1, 1, 2, 3); steps > 0 && has_room(c); steps--) {
+    hfb_term term = term_new(HFB_TERM_REDUCE, dtype);
+    term.op = chance(c, 50) ? HFB_OP_REDUCE_SUM : HFB_OP_REDUCE_MAX;
+    term.args[0] = x;
+    const int reduced = term_add(c, term);
+    x = op(c, chance(c, 70) ? HFB_OP_SUB : HFB_OP_MAXIMUM, dtype, x, reduced, -1);
+    if (chance(c, 60)) x = op(c, functions[random_below(&c->random, 4)], dtype, x, -1, -1);
+  }
 }
 
 static void random_operation(loop_case *c, hfb_dtype main_dtype) {
@@ -226,20 +275,41 @@ static void random_operation(loop_case *c, hfb_dtype main_dtype) {
       return;
     }
     case 5:
+    case 6:
       if (c->loop.kind == HFB_LOOP_ROWS) {
-        hfb_term term = term_new(HFB_TERM_REDUCE, chance(c, 85) ? main_dtype : chance(c, 60) ? HFB_I64 : HFB_I32);
-        term.op = chance(c, 50) ? HFB_OP_REDUCE_SUM : HFB_OP_REDUCE_MAX;
-        term.args[0] = find_term(c, term.dtype);
-        term_add(c, term);
+        if (chance(c, 60))
+          normalise(c, main_dtype);
+        else
+          reduce(c, chance(c, 60) ? main_dtype : chance(c, 60) ? HFB_I64 : HFB_I32);
         return;
       }
       /* fall through */
     default: {
       const hfb_op which = floats[random_below(&c->random, sizeof floats / sizeof *floats)];
-      const int x = find_term(c, main_dtype);
+      const int x = tamed(c, which, find_term(c, main_dtype));
       op(c, which, main_dtype, x, hfb_op_info_of(which)->max_inputs == 2 ? find_term(c, main_dtype) : -1, -1);
       return;
     }
+  }
+}
+
+static bool is_used(const loop_case *c, int t) {
+  for (int u = t + 1; u < c->loop.term_count; u++) {
+    const bool has_args = c->terms[u].kind != HFB_TERM_SCALAR && c->terms[u].kind != HFB_TERM_INDEX;
+    for (int i = 0; i < 3 && has_args; i++) {
+      if (c->terms[u].args[i] == t) return true;
+    }
+  }
+  return false;
+}
+
+/* What nothing uses would not be computed: most of it is added to the last value. */
+static void use_leftovers(loop_case *c, hfb_dtype main_dtype) {
+  int total = find_term(c, main_dtype);
+  for (int t = c->loop.term_count - 1; t >= 0 && c->loop.term_count + 3 < LOOP_CASE_TERMS; t--) {
+    if (t == total || is_used(c, t) || chance(c, 20)) continue;
+    const int value = c->terms[t].dtype == main_dtype ? t : op(c, HFB_OP_CAST, main_dtype, t, -1, -1);
+    total = op(c, chance(c, 80) ? HFB_OP_ADD : HFB_OP_MINIMUM, main_dtype, total, value, -1);
   }
 }
 
@@ -320,15 +390,17 @@ void loop_case_init(loop_case *c, uint64_t seed) {
     term_add(c, tile);
   }
   plain_load(c, main_dtype);
-  for (int64_t operations = 1 + random_below(&c->random, 9); operations > 0 && has_room(c); operations--) {
+  for (int64_t operations = 1 + random_below(&c->random, 10); operations > 0 && has_room(c); operations--) {
     random_operation(c, main_dtype);
   }
+  if (chance(c, 80)) use_leftovers(c, main_dtype);
   add_stores(c);
 }
 
 static double random_float(loop_case *c) {
   const uint64_t at = c->random.next++;
-  if (chance(c, 1)) return (double[]){NAN, INFINITY, -INFINITY, 1e30, -0.0}[random_below(&c->random, 5)];
+  if (random_below(&c->random, 400) == 0)
+    return (double[]){NAN, INFINITY, -INFINITY, 1e30, -0.0}[random_below(&c->random, 5)];
   return hfb_philox_normal(c->random.stream, at) * (chance(c, 5) ? 40 : 1.5);
 }
 

@@ -38,7 +38,7 @@ static hfb_status parse_input(const char *line, const char *text, op_case_input 
   if (sscanf(text, "%15s %63s %7s", kind, shape, out_input->layout) < 2) return malformed(line, "bad input");
   out_input->kind = kind[0];
   out_input->bound = atoll(kind + 1);
-  if (!strchr("fwpmxbihuGH", kind[0])) return malformed(line, "unknown kind of data");
+  if (!strchr("fwpomxbihuGH", kind[0])) return malformed(line, "unknown kind of data");
   return parse_shape(line, shape, &out_input->shape);
 }
 
@@ -196,6 +196,7 @@ static double draw(const op_case_input *input, hfb_philox stream, uint64_t index
   switch (input->kind) {
     case 'w': return (double)(6 * normal);
     case 'p': return (double)(0.1f + 2.9f * hfb_philox_uniform(stream, index));
+    case 'o': return (double)(normal - 300);
     case 'm': return die % 3 == 0 ? -INFINITY : (double)normal;
     case 'x': return die % 2 == 0 ? (double)special[die / 2 % (sizeof(special) / sizeof(special[0]))] : (double)normal;
     case 'b': return die % 2;

@@ -7,6 +7,7 @@
  *
  *   kinds    f   normal, deviation 1            w   normal, deviation 6
  *            p   uniform in [0.1, 3)            m   f, with -inf in a third of the places (an additive mask)
+ *            o   f - 300 (a maximum that starts from 0 underflows)
  *            x   f mixed with nan, infinities, zeros of both signs, huge and tiny values
  *            b   bool    iN  i64 in [0,N)    hN  i32 in [-N/2,N/2)    uN  u8 in [0,N)
  *            G   bf16    H   f16
