@@ -3,6 +3,7 @@
 # HFBENCH: the program.
 set -u
 program=${HFBENCH:?set HFBENCH to the program}
+[ -x "$program" ] || { echo "not ok 1 - $program does not exist"; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1

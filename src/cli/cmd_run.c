@@ -236,7 +236,7 @@ static void fill_plan(const hfb_args *args, bool quick, hfb_run_plan *plan) {
   plan->job.precision = strcmp(hfb_args_text(args, HFB_OPT_PRECISION), "f64") == 0 ? HFB_F64 : HFB_F32;
   plan->job.threads = (int)hfb_args_int(args, HFB_OPT_THREADS);
   plan->job.seed = (uint64_t)hfb_args_int(args, HFB_OPT_SEED);
-  plan->job.iterations = (int)hfb_args_int(args, HFB_OPT_ITERATIONS);
+  plan->job.iterations = quick ? 1 : (int)hfb_args_int(args, HFB_OPT_ITERATIONS);
   plan->job.repeat = (int)hfb_args_int(args, HFB_OPT_REPEAT);
   plan->job.calls = (int)hfb_args_int(args, HFB_OPT_ITERATIONS_PER_RUN);
   plan->job.timing_budget_s = quick ? quick_timing_budget_s : 0.0;
