@@ -74,6 +74,9 @@ static const struct {
      {"feed_forward_proj", "gated-tanh", "gated-gelu"}},
     {"{\"sinusoidal_pos_embds\": true}", "DistilBertForMaskedLM", HFB_UNSUPPORTED, {"sinusoidal_pos_embds"}},
     {"{\"use_tpu_fourier_optimizations\": true}", "FNetForMaskedLM", HFB_UNSUPPORTED, {"use_tpu_fourier"}},
+    {"{\"attention_window\": 512.0}", "LongformerForMaskedLM", HFB_INVALID_ARGUMENT, {"attention_window", "fraction"}},
+    {"{\"attention_window\": [4, 0]}", "LongformerForMaskedLM", HFB_INVALID_ARGUMENT, {"attention_window", "holds 0"}},
+    {"{\"attention_window\": \"wide\"}", "LongformerForMaskedLM", HFB_INVALID_ARGUMENT, {"attention_window", "a text"}},
     {"{\"talking_head\": true}", "DebertaForMaskedLM", HFB_UNSUPPORTED, {"talking_head"}},
     {"{\"pos_att_type\": \"c2p|p2p\"}", "DebertaForMaskedLM", HFB_UNSUPPORTED, {"pos_att_type", "p2p", "c2p|p2c"}},
     {"{\"pos_att_type\": [\"c2p\", 3]}", "DebertaForMaskedLM", HFB_INVALID_ARGUMENT, {"pos_att_type", "an integer"}},
@@ -138,6 +141,30 @@ static void test_values_and_defaults(void **state) {
   assert_non_null(strstr(hfb_strbuf_text(&text), "pad_token_id=null "));
   hfb_strbuf_deinit(&text);
   hfb_config_destroy(config);
+}
+
+static void test_sizes(void **state) {
+  static const struct {
+    const char *json, *text;
+    int64_t count, first, third;
+  } cases[] = {{"512", "512", 0, 512, 512}, {"[4, 6]", "[4,6]", 2, 4, -1}, {"[]", "[]", 0, -1, -1}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    char json[64];
+    hfb_config *config = NULL;
+    snprintf(json, sizeof json, "{\"attention_window\": %s}", cases[i].json);
+    TRY(parse(json, "LongformerForMaskedLM", &config));
+    assert_int_equal(hfb_config_size_count(config, "attention_window"), cases[i].count);
+    assert_int_equal(hfb_config_size_at(config, "attention_window", 0), cases[i].first);
+    assert_int_equal(hfb_config_size_at(config, "attention_window", 2), cases[i].third);
+    hfb_strbuf text;
+    hfb_strbuf_init(&text);
+    for (int f = 0; f < hfb_config_field_count(config); f++) {
+      if (strcmp(hfb_config_field_name(config, f), "attention_window") == 0) hfb_config_field_value(config, f, &text);
+    }
+    assert_string_equal(hfb_strbuf_text(&text), cases[i].text);
+    hfb_strbuf_deinit(&text);
+    hfb_config_destroy(config);
+  }
 }
 
 static void test_words(void **state) {
@@ -428,6 +455,36 @@ static const struct {
     {"ConvBertForMaskedLM", NARROW " conv_kernel_size=8", "input_ids:2x8", false, HFB_UNSUPPORTED, {"kernel of 8"}},
     {"ConvBertForMaskedLM", NARROW " conv_kernel_size=65", "input_ids:2x8", false, HFB_UNSUPPORTED, {"kernel of 65"}},
     {"ConvBertForMaskedLM", NARROW " num_groups=3", "input_ids:2x8", false, HFB_INVALID_ARGUMENT, {"num_groups 3"}},
+    {"LongformerForMaskedLM",
+     BERT " attention_window=[4,6,8]",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"attention_window", "3 entries", "2 layers"}},
+    {"LongformerForMaskedLM",
+     BERT " attention_window=[4,5]",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"attention_window is 5 in layer 1"}},
+    {"LongformerForMaskedLM",
+     BERT " pad_token_id=null",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"pad_token_id"}},
+    {"LongformerForQuestionAnswering",
+     BERT " sep_token_id=null",
+     "input_ids:2x8",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"sep_token_id", "global_attention_mask"}},
+    {"LongformerForMaskedLM",
+     BERT,
+     "input_ids:2x8 global_attention_mask:2x9",
+     false,
+     HFB_INVALID_ARGUMENT,
+     {"global_attention_mask", "[2,9]"}},
     {"LayoutLMForMaskedLM", BERT, "input_ids:2x8 bbox:2x8", false, HFB_INVALID_ARGUMENT, {"bbox", "i64[2,8,4]"}},
     {"MBartForConditionalGeneration",
      BART " pad_token_id=null",
@@ -627,6 +684,13 @@ static const struct {
     {"ConvBertForMaskedLM", NARROW " num_groups=2 head_ratio=8", "input_ids:2x8",
      "convbert.encoder.layer.1.attention.self.key_conv_attn_layer.depthwise.weight", "generator_lm_head.weight",
      "logits", "loss", HFB_OP_PAD, 4},
+    {"LongformerForMaskedLM", BERT " attention_window=[2,4]", "input_ids:2x8 global_attention_mask:2x8",
+     "longformer.encoder.layer.1.attention.self.query_global.weight", "longformer.pooler.dense.weight", "logits", NULL,
+     HFB_OP_SOFTMAX, 4},
+    {"LongformerForMaskedLM", BERT, "input_ids:2x8", "longformer.encoder.layer.1.attention.self.query_global.weight",
+     NULL, "logits", NULL, HFB_OP_SOFTMAX, 2},
+    {"LongformerForSequenceClassification", BERT, "input_ids:2x8", "classifier.out_proj.bias", NULL, "logits", NULL,
+     HFB_OP_SOFTMAX, 4},
     {"DebertaForMaskedLM", BERT " relative_attention=true pos_att_type=c2p position_biased_input=false",
      "input_ids:2x600", "deberta.encoder.layer.1.attention.self.pos_proj.weight",
      "deberta.embeddings.position_embeddings.weight", "logits", "loss", HFB_OP_TAKE_ALONG, 2},
@@ -757,6 +821,7 @@ int main(void) {
       cmocka_unit_test(test_refused_configurations),
       cmocka_unit_test(test_values_and_defaults),
       cmocka_unit_test(test_words),
+      cmocka_unit_test(test_sizes),
       cmocka_unit_test(test_overrides),
       cmocka_unit_test(test_refused_calls),
       cmocka_unit_test(test_variants),

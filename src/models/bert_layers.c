@@ -123,6 +123,17 @@ hfb_value *hfb_bert_predictions(hfb_nn *nn, const hfb_call *call, hfb_value *x, 
   return hfb_linear_op(nn->b, x, weight, bias, true);
 }
 
+hfb_value *hfb_bert_lm_head(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words) {
+  int64_t vocab = hfb_call_int(call, "vocab_size");
+  hfb_scope_push(nn->b, "lm_head");
+  hfb_value *bias = hfb_parameter(nn->b, "bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
+  x = hfb_nn_activation(nn, "gelu", hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true));
+  x = hfb_nn_layer_norm(nn, "layer_norm", x, hfb_call_float(call, "layer_norm_eps"));
+  hfb_value *weight = hfb_head_output_weight(nn, call, "decoder.weight", words);
+  hfb_scope_pop(nn->b);
+  return hfb_linear_op(nn->b, x, weight, bias, true);
+}
+
 static hfb_value *relationship(hfb_nn *nn, hfb_value *pooled) {
   return hfb_nn_linear(nn, "cls.seq_relationship", pooled, 2, true);
 }

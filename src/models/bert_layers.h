@@ -40,6 +40,9 @@ hfb_value *hfb_first_token(hfb_nn *nn, const hfb_call *call, hfb_value *x);
 
 /* BertLMPredictionHead under "cls.predictions": transform, decoder (tied to `words`); the logits. */
 hfb_value *hfb_bert_predictions(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words);
+/* RobertaLMHead under "lm_head": dense, exact gelu, layer_norm, decoder (tied to `words`); the logits. */
+hfb_value *hfb_bert_lm_head(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words);
+
 /* What the heads of BERT-like models start from. */
 typedef struct hfb_bert_states {
   hfb_value *tokens; /* [B,S,D] */

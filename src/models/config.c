@@ -33,6 +33,7 @@ typedef struct field_value {
   int64_t i; /* SIZE, COUNT, ID, LIMIT, BOOL */
   double f;  /* PROBABILITY, POSITIVE */
   const char *text;
+  const int64_t *list; /* SIZES: i entries; NULL: the single size i */
 } field_value;
 
 struct hfb_config {
@@ -209,6 +210,31 @@ static hfb_status set_list(hfb_config *config, const hfb_field *field, const jso
   return HFB_OK;
 }
 
+static hfb_status check_size(const hfb_field *field, const json_t *json) {
+  if (!json_is_integer(json)) return wrong_type(field, "an integer or a list of integers", json);
+  long long value = (long long)json_integer_value(json);
+  if (value >= 1 && value <= SIZE_MAX_VALUE) return HFB_OK;
+  return HFB_FAIL(HFB_INVALID_ARGUMENT, "configuration field '%s' holds %lld; sizes lie in [1, %d]", field->name, value,
+                  SIZE_MAX_VALUE);
+}
+
+static hfb_status set_sizes(hfb_config *config, const hfb_field *field, const json_t *json, field_value *out) {
+  if (!json_is_array(json)) {
+    HFB_TRY(check_size(field, json));
+    *out = (field_value){.i = json_integer_value(json)};
+    return HFB_OK;
+  }
+  size_t count = json_array_size(json);
+  int64_t *list = hfb_arena_alloc(&config->arena, count + 1, sizeof *list);
+  if (list == NULL) return HFB_OUT_OF_MEMORY;
+  for (size_t i = 0; i < count; i++) {
+    HFB_TRY(check_size(field, json_array_get(json, i)));
+    list[i] = json_integer_value(json_array_get(json, i));
+  }
+  *out = (field_value){.i = (int64_t)count, .list = list};
+  return HFB_OK;
+}
+
 static hfb_status set_empty(const hfb_field *field, const json_t *json, field_value *out) {
   *out = (field_value){.null = true};
   bool empty = json_is_null(json) || (json_is_object(json) && json_object_size(json) == 0) ||
@@ -239,6 +265,7 @@ static hfb_status set_value(hfb_config *config, int index, const json_t *json) {
     case HFB_FIELD_ACTIVATION:
     case HFB_FIELD_TEXT: return set_text(config, field, json, out);
     case HFB_FIELD_WORDS: return set_words(config, field, json, out);
+    case HFB_FIELD_SIZES: return set_sizes(config, field, json, out);
     case HFB_FIELD_LIST: return set_list(config, field, json, out);
     case HFB_FIELD_EMPTY: return set_empty(field, json, out);
   }
@@ -452,6 +479,17 @@ int64_t hfb_config_int(const hfb_config *config, const char *name) {
   return value_of(config, name, kinds)->i;
 }
 
+int64_t hfb_config_size_count(const hfb_config *config, const char *name) {
+  const field_value *value = value_of(config, name, 1u << HFB_FIELD_SIZES);
+  return value->list == NULL ? 0 : value->i;
+}
+
+int64_t hfb_config_size_at(const hfb_config *config, const char *name, int64_t index) {
+  const field_value *value = value_of(config, name, 1u << HFB_FIELD_SIZES);
+  if (value->list == NULL) return value->i;
+  return index < value->i ? value->list[index] : -1;
+}
+
 double hfb_config_float(const hfb_config *config, const char *name) {
   return value_of(config, name, 1u << HFB_FIELD_PROBABILITY | 1u << HFB_FIELD_POSITIVE)->f;
 }
@@ -472,6 +510,17 @@ int hfb_config_field_count(const hfb_config *config) {
 
 const char *hfb_config_field_name(const hfb_config *config, int index) {
   return field_at(config, index)->name;
+}
+
+static void print_sizes(const field_value *value, hfb_strbuf *text) {
+  if (value->list == NULL) {
+    hfb_strbuf_printf(text, "%lld", (long long)value->i);
+    return;
+  }
+  for (int64_t i = 0; i < value->i; i++) {
+    hfb_strbuf_printf(text, "%s%lld", i == 0 ? "[" : ",", (long long)value->list[i]);
+  }
+  hfb_strbuf_append(text, value->i == 0 ? "[]" : "]");
 }
 
 void hfb_config_field_value(const hfb_config *config, int index, hfb_strbuf *text) {
@@ -497,6 +546,7 @@ void hfb_config_field_value(const hfb_config *config, int index, hfb_strbuf *tex
     case HFB_FIELD_ACTIVATION:
     case HFB_FIELD_WORDS:
     case HFB_FIELD_TEXT: hfb_strbuf_printf(text, "\"%s\"", value->text); break;
+    case HFB_FIELD_SIZES: print_sizes(value, text); break;
     case HFB_FIELD_LIST: hfb_strbuf_append(text, value->text); break;
     case HFB_FIELD_EMPTY: hfb_strbuf_append(text, "null"); break;
   }

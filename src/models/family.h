@@ -22,7 +22,8 @@ typedef enum hfb_field_kind {
   HFB_FIELD_ACTIVATION,  /* an ACT2FN name */
   HFB_FIELD_TEXT,
   HFB_FIELD_WORDS, /* a list of texts, or one text "a|b": read by hfb_config_text as "a|b", each word accepted */
-  HFB_FIELD_LIST, /* read by hfb_config_text, as JSON without blanks */
+  HFB_FIELD_SIZES, /* one size for all layers or a list with one for each: read by hfb_config_size_at */
+  HFB_FIELD_LIST,  /* read by hfb_config_text, as JSON without blanks */
   HFB_FIELD_EMPTY /* an object, list or null that must be empty */
 } hfb_field_kind;
 
@@ -68,6 +69,7 @@ void hfb_call_check_layerdrop(hfb_nn *nn, const hfb_call *call, const char *fiel
 hfb_value **hfb_call_values(hfb_nn *nn, int64_t count);
 
 int64_t hfb_call_int(const hfb_call *call, const char *field);
+int64_t hfb_call_size_at(const hfb_call *call, const char *field, int64_t index); /* hfb_config_size_at */
 double hfb_call_float(const hfb_call *call, const char *field);
 bool hfb_call_bool(const hfb_call *call, const char *field);
 const char *hfb_call_text(const hfb_call *call, const char *field);

@@ -175,6 +175,10 @@ int64_t hfb_call_int(const hfb_call *call, const char *field) {
   return hfb_config_int(call->config, field);
 }
 
+int64_t hfb_call_size_at(const hfb_call *call, const char *field, int64_t index) {
+  return hfb_config_size_at(call->config, field, index);
+}
+
 double hfb_call_float(const hfb_call *call, const char *field) {
   return hfb_config_float(call->config, field);
 }

@@ -45,27 +45,18 @@ static hfb_value *model(hfb_nn *nn, const hfb_call *call) {
   return x;
 }
 
-/* RobertaLMHead: dense, exact gelu, layer_norm, decoder. */
-static hfb_value *lm_head(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
-  int64_t vocab = hfb_call_int(call, "vocab_size");
-  hfb_value *words = word_table(nn, call);
-  hfb_scope_push(nn->b, "lm_head");
-  hfb_value *bias = hfb_parameter(nn->b, "bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
-  x = hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true);
-  x = hfb_nn_activation(nn, "gelu", x);
-  x = hfb_nn_layer_norm(nn, "layer_norm", x, hfb_call_float(call, "layer_norm_eps"));
-  hfb_value *weight = hfb_head_output_weight(nn, call, "decoder.weight", words);
-  hfb_scope_pop(nn->b);
-  return hfb_linear_op(nn->b, x, weight, bias, true);
+static hfb_value *lm_logits(hfb_nn *nn, const hfb_call *call) {
+  hfb_value *x = model(nn, call);
+  return hfb_bert_lm_head(nn, call, x, word_table(nn, call));
 }
 
 static void masked_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_head_token_logits(nn, call, lm_head(nn, call, model(nn, call)), false);
+  hfb_head_token_logits(nn, call, lm_logits(nn, call), false);
 }
 
 /* is_decoder is false, so attention sees both sides; the loss is shifted all the same. */
 static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_head_token_logits(nn, call, lm_head(nn, call, model(nn, call)), true);
+  hfb_head_token_logits(nn, call, lm_logits(nn, call), true);
 }
 
 static void question_answering(hfb_nn *nn, const hfb_call *call) {

@@ -15,6 +15,16 @@ hfb_value *hfb_nn_causal_keep(hfb_nn *nn, int64_t length) {
   return hfb_binary(nn->b, HFB_OP_LE, key, query);
 }
 
+hfb_value *hfb_nn_band_keep(hfb_nn *nn, int64_t length, int64_t reach) {
+  hfb_builder *b = nn->b;
+  hfb_shape square = hfb_shape_of(2, (int64_t[]){length, length});
+  hfb_value *key = hfb_iota(b, HFB_I64, square, 1);
+  hfb_value *query = hfb_iota(b, HFB_I64, square, 0);
+  hfb_value *not_after = hfb_binary(b, HFB_OP_LE, key, hfb_add_scalar(b, query, (double)reach));
+  hfb_value *not_before = hfb_binary(b, HFB_OP_LE, query, hfb_add_scalar(b, key, (double)reach));
+  return hfb_binary(b, HFB_OP_AND, not_after, not_before);
+}
+
 static hfb_value *mask_rank4(hfb_nn *nn, hfb_value *mask) {
   if (mask == NULL) return NULL;
   return hfb_reshape(nn->b, mask, 4, (int64_t[]){mask->shape.dim[0], 1, 1, mask->shape.dim[1]});

@@ -82,6 +82,8 @@ hfb_value *hfb_nn_merge_heads(hfb_nn *nn, hfb_value *x);                /* [B,H,
 double hfb_nn_masked_score(void);
 /* Causal: key j takes part in query i when j <= i. Bool [length,length]. */
 hfb_value *hfb_nn_causal_keep(hfb_nn *nn, int64_t length);
+/* A band: key j takes part in query i when |i - j| <= reach. Bool [length,length]. */
+hfb_value *hfb_nn_band_keep(hfb_nn *nn, int64_t length, int64_t reach);
 /* attention_mask [B,K] (1 = counts) as bool [B,1,1,K]. */
 hfb_value *hfb_nn_padding_keep(hfb_nn *nn, hfb_value *mask);
 /* attention_mask [B,K] as an additive bias [B,1,1,K]: (1 - mask) * lowest. */
