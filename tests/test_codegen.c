@@ -47,20 +47,20 @@ static void for_each_target(void (*test)(hfb_isa isa, const char *target)) {
   assert_true(targets > 0);
 }
 
-/* ---- memory whose end is the end of a page, with nothing behind ---- */
+/* ---- memory at the end or at the beginning of pages, with nothing behind and in front ---- */
 
 typedef struct fenced {
   char *pages, *data;
   size_t mapped_bytes, bytes;
 } fenced;
 
-static fenced fenced_create(size_t bytes) {
-  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-  fenced f = {.bytes = bytes, .mapped_bytes = (bytes + page - 1) / page * page + page};
-  f.pages = mmap(NULL, f.mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+static fenced fenced_create(size_t bytes, bool at_end) {
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE), inside = (bytes + page - 1) / page * page;
+  fenced f = {.bytes = bytes, .mapped_bytes = inside + 2 * page};
+  f.pages = mmap(NULL, f.mapped_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   assert_true(f.pages != MAP_FAILED);
-  assert_int_equal(mprotect(f.pages + f.mapped_bytes - page, page, PROT_NONE), 0);
-  f.data = f.pages + f.mapped_bytes - page - bytes;
+  if (inside > 0) assert_int_equal(mprotect(f.pages + page, inside, PROT_READ | PROT_WRITE), 0);
+  f.data = f.pages + page + (at_end ? inside - bytes : 0);
   memset(f.data, 0x5a, bytes);
   return f;
 }
@@ -180,7 +180,7 @@ static void run_piece(loop_case *c, void *function, void *const *slots, int64_t 
                       int64_t rows, int64_t col, int64_t cols) {
   const int64_t width = c->loop.extent[c->loop.rank - 1], ld = cols + 3;
   if (rows == 0 || cols == 0) return;
-  fenced block = fenced_create((size_t)((rows - 1) * ld + cols) * sizeof(float));
+  fenced block = fenced_create((size_t)((rows - 1) * ld + cols) * sizeof(float), true);
   float *matrix = slots[0], *tile = (float *)block.data;
   for (int64_t r = 0; r < rows; r++)
     memcpy(tile + r * ld, matrix + (row + r) * width + col, (size_t)cols * sizeof *tile);
@@ -212,7 +212,7 @@ static void run_case(loop_case c, uint64_t seed, void *function, const char *tar
   const bool rows = c.loop.kind == HFB_LOOP_ROWS;
   if (!rows) c.elements[0] = c.loop.extent[c.loop.rank - 2] * c.loop.extent[c.loop.rank - 1];
   for (int s = 0; s < c.loop.slot_count; s++) {
-    memory[s] = fenced_create((size_t)c.elements[s] * hfb_dtype_bytes(c.dtypes[s]));
+    memory[s] = fenced_create((size_t)c.elements[s] * hfb_dtype_bytes(c.dtypes[s]), s % 2 == 0);
     slots[s] = memory[s].data;
     bool stored = false;
     for (int i = 0; i < c.loop.store_count; i++) stored = stored || c.stores[i].slot == s;

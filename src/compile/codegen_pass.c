@@ -146,9 +146,8 @@ static void write_store(hfb_codegen *g, const pass_context *c, int s) {
   const int64_t stride = tile ? 1 : store->strides[g->loop->rank - 1];
   hfb_codegen_begin_line(g);
   if (!g->plan->vector) {
-    hfb_strbuf_append(g->out, "*(");
-    hfb_codegen_address(g, g->store_pointer[s], store->slot, stride, g->out);
-    hfb_strbuf_append(g->out, ") = ");
+    hfb_codegen_element(g, g->store_pointer[s], store->slot, stride, g->out);
+    hfb_strbuf_append(g->out, " = ");
     hfb_codegen_operand(g, store->term, HFB_FORM_SCALAR, g->out);
     hfb_codegen_end_line(g);
     return;

@@ -134,6 +134,24 @@ void hfb_codegen_affine(const hfb_codegen *g, int64_t offset, const int64_t *str
   if (empty) hfb_strbuf_append(out, "0");
 }
 
+/* "j * 4", "0", "col - col_begin": the inner index of an element, from its row pointer. */
+static void append_inner(const hfb_codegen *g, int slot, int64_t stride, hfb_strbuf *out) {
+  const char *j = g->index[g->loop->rank - 1];
+  if (slot == 0 && g->loop->kind != HFB_LOOP_ROWS)
+    hfb_strbuf_printf(out, "%s - col_begin", j);
+  else if (stride == 0 || stride == 1)
+    hfb_strbuf_append(out, stride == 0 ? "0" : j);
+  else
+    hfb_strbuf_printf(out, "%s * %" PRId64, j, stride);
+}
+
+void hfb_codegen_element(const hfb_codegen *g, int pointer, int slot, int64_t inner_stride, hfb_strbuf *out) {
+  hfb_codegen_pointer_name(g, pointer, slot, out);
+  hfb_strbuf_append(out, "[");
+  append_inner(g, slot, inner_stride, out);
+  hfb_strbuf_append(out, "]");
+}
+
 void hfb_codegen_address(const hfb_codegen *g, int pointer, int slot, int64_t inner_stride, hfb_strbuf *out) {
   const char *inner = g->index[g->loop->rank - 1];
   hfb_codegen_pointer_name(g, pointer, slot, out);
@@ -260,24 +278,23 @@ static void append_scalar_load(const hfb_codegen *g, int t, hfb_strbuf *out) {
     guarded = true;
   }
   if (guarded) hfb_strbuf_append(out, " ? ");
-  hfb_strbuf_append(out, "(");
   if (term->per_row && !tile) {
     hfb_codegen_slot_name(g, term->slot, out);
     hfb_strbuf_append(out, "[");
     hfb_codegen_affine(g, term->offset, term->strides, inner, out);
   } else {
     hfb_codegen_pointer_name(g, g->term_pointer[t], term->slot, out);
-    hfb_strbuf_printf(out, tile ? "[%s - col_begin" : "[%s", g->index[inner]);
-    if (!tile) hfb_strbuf_printf(out, " * %" PRId64, term->strides[inner]);
+    hfb_strbuf_append(out, "[");
+    append_inner(g, term->slot, term->strides[inner], out);
   }
   /* An index that is the same for the whole row is in the row pointer already. */
-  const bool in_pointer = !(term->per_row && !tile) && term->args[0] >= 0 && g->loop->terms[term->args[0]].per_row;
+  const bool in_pointer = !term->per_row && term->args[0] >= 0 && g->loop->terms[term->args[0]].per_row;
   if (term->args[0] >= 0 && !in_pointer) {
     hfb_strbuf_append(out, " + ");
     append_scalar(g, term->args[0], out);
     hfb_strbuf_printf(out, " * %" PRId64, term->index_stride);
   }
-  hfb_strbuf_append(out, term->dtype == HFB_BOOL ? "] != 0)" : "])");
+  hfb_strbuf_append(out, term->dtype == HFB_BOOL ? "] != 0" : "]");
   if (guarded) hfb_strbuf_append(out, " : 0");
 }
 

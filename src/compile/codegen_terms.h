@@ -49,6 +49,8 @@ void hfb_codegen_expression(const hfb_codegen *g, int term, const char *count, h
 
 /* "in0_row + j * 4": where the row pointer and the inner index point. */
 void hfb_codegen_address(const hfb_codegen *g, int pointer, int slot, int64_t inner_stride, hfb_strbuf *out);
+/* "out3_row[j * 4]": the element there. */
+void hfb_codegen_element(const hfb_codegen *g, int pointer, int slot, int64_t inner_stride, hfb_strbuf *out);
 /* "in0_row", "in0_row2": a row pointer. */
 void hfb_codegen_pointer_name(const hfb_codegen *g, int pointer, int slot, hfb_strbuf *out);
 /* "in0", "out3", "io2", "tile": a slot. */

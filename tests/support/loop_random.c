@@ -287,7 +287,9 @@ static void random_operation(loop_case *c, hfb_dtype main_dtype) {
     default: {
       const hfb_op which = floats[random_below(&c->random, sizeof floats / sizeof *floats)];
       const int x = tamed(c, which, find_term(c, main_dtype));
-      op(c, which, main_dtype, x, hfb_op_info_of(which)->max_inputs == 2 ? find_term(c, main_dtype) : -1, -1);
+      const bool binary = hfb_op_info_of(which)->max_inputs == 2;
+      const int y = !binary ? -1 : has_room(c) && chance(c, 30) ? second_load(c, main_dtype) : find_term(c, main_dtype);
+      op(c, which, main_dtype, x, y, -1);
       return;
     }
   }
