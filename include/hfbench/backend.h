@@ -27,7 +27,8 @@ typedef struct hfb_program_stats {
   int64_t passes_ns, codegen_ns, cc_ns, load_ns; /* parts of it; 0 where they do not apply */
   bool cache_hit;
   int64_t kernels_run;         /* kernels launched by all runs so far: proof that the program did the work */
-  int64_t planned_peak_bytes;  /* working memory known before running, beyond parameters, inputs and outputs; -1 unknown */
+  /* Working memory known before running, beyond parameters, inputs and outputs; -1 unknown. */
+  int64_t planned_peak_bytes;
   int64_t packed_bytes;        /* rearranged copies of parameters that the program keeps */
 } hfb_program_stats;
 

@@ -20,7 +20,8 @@ typedef struct hfb_attention {
   float *out;
   int64_t q_strides[3], k_strides[3], v_strides[3], out_strides[3];
   float scale;
-  int causal; /* 1: key j takes part in query i only when j <= i + (key_count - query_count); skipped blocks cost nothing */
+  /* 1: key j takes part in query i only when j <= i + (key_count - query_count); skipped blocks cost nothing. */
+  int causal;
   hfb_score_fn modify; /* NULL: none; called after scale, before the causal mask */
   const void *modify_context;
 } hfb_attention;
