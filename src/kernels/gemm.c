@@ -249,9 +249,10 @@ static void plan_tasks(gemm_job *job) {
     if (gemm->batch * row_tasks * column_tasks < most) column_tasks = ceil_div(most, gemm->batch * row_tasks);
     column_tasks = min_i64(column_tasks, job->panel_count);
   }
-  /* Many threads and few columns: rows are cut further, down to one tile. */
-  if (gemm->batch * row_tasks * column_tasks < min_i64(most, 2 * (int64_t)threads)) {
-    row_tasks = min_i64(ceil_div(most, gemm->batch * column_tasks), ceil_div(gemm->m, row_unit));
+  /* Many threads and few columns: rows are cut further, as far as every thread needs something to do. */
+  const int64_t least = min_i64(most, job->b_mode == B_PACK ? threads : 2 * (int64_t)threads);
+  if (gemm->batch * row_tasks * column_tasks < least) {
+    row_tasks = min_i64(ceil_div(least, gemm->batch * column_tasks), ceil_div(gemm->m, row_unit));
   }
   job->panels_per_task = ceil_div(job->panel_count, column_tasks);
   job->column_tasks = ceil_div(job->panel_count, job->panels_per_task);
