@@ -140,6 +140,61 @@ static void test_tuned_kernels_of_each_instruction_set(void **state) {
   hfb_mem_free(was_run);
 }
 
+/* The first input has the dtype and shape of the result, and no movement stands before the op. */
+static bool may_run_in_place(const prepared *p) {
+  const hfb_node *node = p->graph->outputs[0].value->node;
+  if (node->input_count == 0 || node->input_count != p->graph->input_count) return false;
+  for (int i = 0; i < node->input_count; i++) {
+    if (node->inputs[i]->node->op != HFB_OP_INPUT) return false;
+  }
+  return p->data.inputs[0].dtype == node->results[0].dtype &&
+         hfb_shape_equal(&p->data.inputs[0].shape, &node->results[0].shape);
+}
+
+/* Over its first input, a kernel gives what it gives elsewhere. Returns whether its row promises to. */
+static bool check_in_place(const prepared *p, hfb_isa isa) {
+  const hfb_node *node = p->graph->outputs[0].value->node;
+  op_case_data data;
+  hfb_tensor elsewhere;
+  char text[256];
+  need_ok(op_case_make_inputs(&p->c, p->graph, device, SEED, false, &data), p->c.text);
+  need_ok(graph_run(p->graph, device, isa, false, data.inputs, NULL, &elsewhere), p->c.text);
+  hfb_kernel_call call = {.node = node,
+                          .input_count = node->input_count,
+                          .result_count = 1,
+                          .inputs = data.inputs,
+                          .results = &data.inputs[0],
+                          .pool = hfb_device_pool(device)};
+  const hfb_kernel *kernel = hfb_kernel_select(&call, isa, false);
+  if (kernel->in_place) {
+    need_ok(kernel->run(&call), p->c.text);
+    if (!compare_equal(&data.inputs[0], &elsewhere, text, sizeof(text))) {
+      fail_msg("\"%s\" in place on %s: %s", p->c.text, kernel->name, text);
+    }
+  }
+  hfb_tensor_release(&elsewhere);
+  op_case_release(&data);
+  return kernel->in_place;
+}
+
+static void test_kernels_in_place(void **state) {
+  (void)state;
+  bool was_run[HFB_OP_COUNT] = {false};
+  for (int i = 0; i < op_case_count(); i++) {
+    prepared p;
+    prepare(op_case_line(i), &p);
+    for (hfb_isa isa = HFB_ISA_GENERIC; may_run_in_place(&p) && isa <= hfb_cpu()->isa; isa++) {
+      if (check_in_place(&p, isa)) was_run[p.c.op] = true;
+    }
+    release(&p);
+  }
+  int count;
+  const hfb_kernel *table = hfb_kernel_table(&count);
+  for (int i = 0; i < count; i++) {
+    if (table[i].in_place && !was_run[table[i].op]) fail_msg("%s never ran in place", table[i].name);
+  }
+}
+
 static void test_kernel_names_are_unique(void **state) {
   (void)state;
   int count;
@@ -174,6 +229,7 @@ int main(void) {
       cmocka_unit_test(test_kernel_names_are_unique),
       cmocka_unit_test(test_plain_kernels_in_float32),
       cmocka_unit_test(test_tuned_kernels_of_each_instruction_set),
+      cmocka_unit_test(test_kernels_in_place),
       cmocka_unit_test(test_decompositions_equal_their_ops),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -22,6 +22,42 @@ enum {
 #define NAME(x) x##_8
 #include "device/copy_tmpl.c"
 
+typedef uint32_t vec_4 __attribute__((vector_size(16)));
+
+static vec_4 load_vec_4(const char *from) {
+  vec_4 value;
+  memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+/* to[r][c] = from[c][r] for a square of four: two rounds of interleaving the halves. */
+static inline void transpose_square(const char *from, int64_t from_row_stride, char *to, int64_t to_row_stride) {
+  vec_4 a = load_vec_4(from), b = load_vec_4(from + from_row_stride);
+  vec_4 c = load_vec_4(from + 2 * from_row_stride), d = load_vec_4(from + 3 * from_row_stride);
+  vec_4 ac_low = __builtin_shufflevector(a, c, 0, 4, 1, 5), ac_high = __builtin_shufflevector(a, c, 2, 6, 3, 7);
+  vec_4 bd_low = __builtin_shufflevector(b, d, 0, 4, 1, 5), bd_high = __builtin_shufflevector(b, d, 2, 6, 3, 7);
+  const vec_4 rows[4] = {
+      __builtin_shufflevector(ac_low, bd_low, 0, 4, 1, 5), __builtin_shufflevector(ac_low, bd_low, 2, 6, 3, 7),
+      __builtin_shufflevector(ac_high, bd_high, 0, 4, 1, 5), __builtin_shufflevector(ac_high, bd_high, 2, 6, 3, 7)};
+  for (int r = 0; r < 4; r++) memcpy(to + r * to_row_stride, &rows[r], sizeof(rows[r]));
+}
+
+/* As transpose_4, by squares: floats are what models transpose. */
+static void transpose_squares(const char *from, int64_t from_row_stride, char *to, int64_t to_row_stride, int64_t rows,
+                              int64_t cols) {
+  int64_t whole_rows = rows / 4 * 4, whole_cols = cols / 4 * 4;
+  for (int64_t r = 0; r < whole_rows; r += 4) {
+    for (int64_t c = 0; c < whole_cols; c += 4) {
+      transpose_square(from + c * from_row_stride + r * 4, from_row_stride, to + r * to_row_stride + c * 4,
+                       to_row_stride);
+    }
+  }
+  transpose_4(from + whole_cols * from_row_stride, from_row_stride, to + whole_cols * 4, to_row_stride, rows,
+              cols - whole_cols);
+  transpose_4(from + whole_rows * 4, from_row_stride, to + whole_rows * to_row_stride, to_row_stride,
+              rows - whole_rows, whole_cols);
+}
+
 typedef struct width_copy {
   hfb_strided_row_fn row;
   void (*transpose)(const char *from, int64_t from_row_stride, char *to, int64_t to_row_stride, int64_t rows,
@@ -29,7 +65,11 @@ typedef struct width_copy {
 } width_copy;
 
 static const width_copy width_copies[9] = {
-    [1] = {row_1, transpose_1}, [2] = {row_2, transpose_2}, [4] = {row_4, transpose_4}, [8] = {row_8, transpose_8}};
+    [1] = {row_1, transpose_1},
+    [2] = {row_2, transpose_2},
+    [4] = {row_4, transpose_squares},
+    [8] = {row_8, transpose_8},
+};
 
 typedef struct conversion {
   hfb_dtype from, to;

@@ -25,6 +25,8 @@ bool hfb_accepts_neighbouring_axes(const hfb_kernel_call *call) {
 /* where picks its row by the dtype of the condition, its first input. */
 bool hfb_accepts_f32_values(const hfb_kernel_call *call) { return call->inputs[1].dtype == HFB_F32; }
 
+bool hfb_accepts_f32_result(const hfb_kernel_call *call) { return call->results[0].dtype == HFB_F32; }
+
 bool hfb_accepts_matrices(const hfb_kernel_call *call) {
   return hfb_shape_elements(&call->inputs[0].shape) > 0 && has_unit_stride(&call->inputs[0]);
 }

@@ -1,5 +1,5 @@
-/* Elementwise float kernels with two inputs, and where. Included by <isa>/binary.c after its vec.h and vec_lanes.h,
- * with HFB_K(name) adding the suffix of the instruction set. */
+/* Elementwise float kernels with two inputs, where, and floats of bools. Included by <isa>/binary.c after its
+ * vec_lanes.h, with HFB_K(name) adding the suffix of the instruction set. */
 #include "kernels/kernel_impl.h"
 
 enum { BINARY_GRAIN = 16 << 10, BINARY_BLOCK = 256 };
@@ -105,16 +105,20 @@ static inline __attribute__((always_inline)) void map_where(const uint8_t *condi
   for (; i < count; i++) out[i] = condition[i] ? x.data[x.is_scalar ? 0 : i] : y.data[y.is_scalar ? 0 : i];
 }
 
+/* The condition from `bytes` on, one byte for each element; other strides are gathered into `block`. */
+static const uint8_t *condition_of(const uint8_t *bytes, int64_t stride, int64_t count, uint8_t *block) {
+  if (stride == 1) return bytes;
+  for (int64_t i = 0; i < count; i++) block[i] = bytes[i * stride];
+  return block;
+}
+
 static void where_row(void *context, char *const *data, const int64_t *stride, int64_t count) {
   float *out = (float *)data[0], x_block[BINARY_BLOCK], y_block[BINARY_BLOCK];
   uint8_t condition_block[BINARY_BLOCK];
   for (int64_t begin = 0; begin < count; begin += BINARY_BLOCK) {
     int64_t length = count - begin < BINARY_BLOCK ? count - begin : BINARY_BLOCK;
-    const uint8_t *condition = (const uint8_t *)data[1] + begin * stride[1];
-    if (stride[1] != 1) {
-      for (int64_t i = 0; i < length; i++) condition_block[i] = condition[i * stride[1]];
-      condition = condition_block;
-    }
+    const uint8_t *condition =
+        condition_of((const uint8_t *)data[1] + begin * stride[1], stride[1], length, condition_block);
     row_operand x = operand_of(data[2] + begin * stride[2], stride[2], length, x_block);
     row_operand y = operand_of(data[3] + begin * stride[3], stride[3], length, y_block);
     if (x.is_scalar) {
@@ -132,5 +136,24 @@ hfb_status HFB_K(hfb_k_f32_where)(const hfb_kernel_call *call) {
       &call->results[0].shape, 4,
       (const hfb_tensor *const[]){&call->results[0], &call->inputs[0], &call->inputs[1], &call->inputs[2]});
   hfb_strided_run(&walk, BINARY_GRAIN, call->pool, where_row, NULL);
+  return HFB_OK;
+}
+
+static void float_of_bool_row(void *context, char *const *data, const int64_t *stride, int64_t count) {
+  static const float one = 1, zero = 0;
+  float *out = (float *)data[0];
+  uint8_t condition_block[BINARY_BLOCK];
+  for (int64_t begin = 0; begin < count; begin += BINARY_BLOCK) {
+    int64_t length = count - begin < BINARY_BLOCK ? count - begin : BINARY_BLOCK;
+    const uint8_t *condition =
+        condition_of((const uint8_t *)data[1] + begin * stride[1], stride[1], length, condition_block);
+    map_where(condition, (row_operand){&one, true}, (row_operand){&zero, true}, out + begin, length);
+  }
+}
+
+hfb_status HFB_K(hfb_k_bool_to_f32)(const hfb_kernel_call *call) {
+  hfb_strided walk = hfb_strided_make(&call->results[0].shape, 2,
+                                      (const hfb_tensor *const[]){&call->results[0], &call->inputs[0]});
+  hfb_strided_run(&walk, BINARY_GRAIN, call->pool, float_of_bool_row, NULL);
   return HFB_OK;
 }

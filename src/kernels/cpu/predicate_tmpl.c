@@ -1,4 +1,4 @@
-/* Comparisons and logic of one dtype, giving bool. Included by predicate.c with T the C type and NAME(x) adding the
+/* Comparisons of one dtype, giving bool. Included by predicate.c with T the C type and NAME(x) adding the
  * suffix of the dtype. */
 
 typedef bool (*NAME(predicate))(T x, T y);
@@ -7,8 +7,6 @@ static bool NAME(is_eq)(T x, T y) { return x == y; }
 static bool NAME(is_ne)(T x, T y) { return x != y; }
 static bool NAME(is_lt)(T x, T y) { return x < y; }
 static bool NAME(is_le)(T x, T y) { return x <= y; }
-static bool NAME(is_and)(T x, T y) { return (x != 0) & (y != 0); }
-static bool NAME(is_or)(T x, T y) { return (x != 0) | (y != 0); }
 
 /* Inlined with a constant function. The three common layouts get loops of their own, for the compiler to unroll. */
 static inline __attribute__((always_inline)) void NAME(map)(NAME(predicate) function, char *const *data,
@@ -36,8 +34,6 @@ static void NAME(row)(void *context, char *const *data, const int64_t *stride, i
     case HFB_OP_NE: NAME(map)(NAME(is_ne), data, stride, count); break;
     case HFB_OP_LT: NAME(map)(NAME(is_lt), data, stride, count); break;
     case HFB_OP_LE: NAME(map)(NAME(is_le), data, stride, count); break;
-    case HFB_OP_AND: NAME(map)(NAME(is_and), data, stride, count); break;
-    case HFB_OP_OR: NAME(map)(NAME(is_or), data, stride, count); break;
     default: break;
   }
 }

@@ -7,7 +7,8 @@
 enum {
   REDUCE_STEP = 4 * VEC_F32_LANES,
   REDUCE_GRAIN = 32 << 10,
-  REDUCE_COLUMNS = 256, /* of one task when inner > 1: their sums stay in registers and the first cache */
+  REDUCE_VECTORS = 8,
+  REDUCE_COLUMNS = REDUCE_VECTORS * VEC_F32_LANES, /* of one task when inner > 1: their sums stay in registers */
 };
 
 typedef struct reduce_job {
@@ -53,32 +54,45 @@ static void reduce_lines(void *context, int64_t begin, int64_t end, int worker) 
   }
 }
 
-/* One task: up to REDUCE_COLUMNS neighbouring columns of one [length, inner] matrix, row by row. */
-static void reduce_columns(void *context, int64_t index, int worker) {
-  const reduce_job *job = context;
-  int64_t first = index % job->column_tasks * REDUCE_COLUMNS, outer = index / job->column_tasks;
-  int64_t columns = job->inner - first < REDUCE_COLUMNS ? job->inner - first : REDUCE_COLUMNS;
-  const float *x = job->x + outer * job->length * job->inner + first;
-  vec_f32 sums[REDUCE_COLUMNS / VEC_F32_LANES];
-  int vectors = (int)((columns + VEC_F32_LANES - 1) / VEC_F32_LANES);
-  for (int v = 0; v < vectors; v++) sums[v] = hfb_vec_set1(job->is_max ? -INFINITY : 0);
+/* Sums or maxima of REDUCE_COLUMNS columns down `length` rows, held in registers; only the first `columns` exist.
+ * Inlined with constants for whole blocks. */
+static inline __attribute__((always_inline)) void reduce_block(const reduce_job *job, const float *x, float *y,
+                                                               int64_t columns, bool is_whole, bool is_max) {
+  vec_f32 sums[REDUCE_VECTORS];
+  for (int v = 0; v < REDUCE_VECTORS; v++) sums[v] = hfb_vec_set1(is_max ? -INFINITY : 0);
   for (int64_t row = 0; row < job->length; row++, x += job->inner) {
-    for (int v = 0; v < vectors; v++) {
-      int64_t rest = columns - (int64_t)v * VEC_F32_LANES;
-      vec_f32 value = rest < VEC_F32_LANES ? hfb_vec_load_partial(x + v * VEC_F32_LANES, rest)
-                                           : hfb_vec_load(x + v * VEC_F32_LANES);
-      if (job->is_max) {
+    for (int v = 0; v < REDUCE_VECTORS; v++) {
+      const float *at = x + v * VEC_F32_LANES;
+      int64_t rest = columns - v * VEC_F32_LANES;
+      if (!is_whole && rest <= 0) break;
+      vec_f32 value = is_whole || rest >= VEC_F32_LANES ? hfb_vec_load(at) : hfb_vec_load_partial(at, rest);
+      if (is_max) {
         sums[v] = max_with_nan(value, sums[v]);
       } else {
         sums[v] += value;
       }
     }
   }
-  float *y = job->y + outer * job->inner + first;
-  for (int v = 0; v < vectors; v++) {
-    int64_t rest = columns - (int64_t)v * VEC_F32_LANES;
-    if (!job->is_max) sums[v] *= hfb_vec_set1(job->scale);
+  for (int v = 0; v < REDUCE_VECTORS; v++) {
+    int64_t rest = columns - v * VEC_F32_LANES;
+    if (rest <= 0) break;
+    if (!is_max) sums[v] *= hfb_vec_set1(job->scale);
     hfb_vec_store_partial(y + v * VEC_F32_LANES, sums[v], rest < VEC_F32_LANES ? rest : VEC_F32_LANES);
+  }
+}
+
+static void reduce_columns(void *context, int64_t index, int worker) {
+  const reduce_job *job = context;
+  int64_t first = index % job->column_tasks * REDUCE_COLUMNS, outer = index / job->column_tasks;
+  int64_t columns = job->inner - first < REDUCE_COLUMNS ? job->inner - first : REDUCE_COLUMNS;
+  const float *x = job->x + outer * job->length * job->inner + first;
+  float *y = job->y + outer * job->inner + first;
+  if (job->is_max) {
+    reduce_block(job, x, y, columns, false, true);
+  } else if (columns < REDUCE_COLUMNS) {
+    reduce_block(job, x, y, columns, false, false);
+  } else {
+    reduce_block(job, x, y, REDUCE_COLUMNS, true, false);
   }
 }
 
