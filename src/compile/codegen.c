@@ -93,7 +93,7 @@ static void write_pointer(hfb_codegen *g, access a, int pointer) {
     if (a.index >= 0) {
       hfb_strbuf_append(g->out, " + ");
       hfb_codegen_operand(g, a.index, HFB_FORM_SCALAR, g->out);
-      hfb_strbuf_printf(g->out, " * %" PRId64, a.index_stride);
+      if (a.index_stride != 1) hfb_strbuf_printf(g->out, " * %" PRId64, a.index_stride);
     }
   }
   hfb_codegen_end_line(g);
@@ -218,11 +218,11 @@ static void write_first_row(hfb_codegen *g) {
   for (int d = 0; d + 1 < g->loop->rank; d++) {
     int64_t inside = 1;
     for (int i = d + 1; i + 1 < g->loop->rank; i++) inside *= g->loop->extent[i];
-    if (d == 0)
-      hfb_codegen_line(g, "int64_t %s = row_begin / %" PRId64 ";", g->index[d], inside);
-    else
-      hfb_codegen_line(g, "int64_t %s = row_begin / %" PRId64 " %% %" PRId64 ";", g->index[d], inside,
-                       g->loop->extent[d]);
+    hfb_codegen_begin_line(g);
+    hfb_strbuf_printf(g->out, "int64_t %s = row_begin", g->index[d]);
+    if (inside != 1) hfb_strbuf_printf(g->out, " / %" PRId64, inside);
+    if (d > 0) hfb_strbuf_printf(g->out, " %% %" PRId64, g->loop->extent[d]);
+    hfb_codegen_end_line(g);
   }
 }
 

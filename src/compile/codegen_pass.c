@@ -25,6 +25,12 @@ static bool reduces_in(const hfb_codegen *g, int t, int pass) {
          hfb_loop_plan_reduce_pass(g->loop, g->plan, t) == pass;
 }
 
+static bool stores_in(const hfb_codegen *g, int pass) {
+  bool any = false;
+  for (int s = 0; s < g->loop->store_count; s++) any = any || hfb_loop_store_is_inner(g->loop, &g->loop->stores[s]);
+  return any && pass + 1 == g->plan->pass_count;
+}
+
 /* Partial results of a reduction: floats stay in their form, integers are added up in 64 bits. */
 static hfb_term_form reduce_form(const hfb_codegen *g, int t) {
   if (!g->plan->vector) return HFB_FORM_SCALAR;
@@ -179,7 +185,7 @@ static void write_body(hfb_codegen *g, const pass_context *c) {
   for (int t = 0; t < g->loop->term_count; t++) {
     if (reduces_in(g, t, c->pass)) write_reduction(g, c, t);
   }
-  for (int s = 0; s < g->loop->store_count && c->pass + 1 == g->plan->pass_count; s++) {
+  for (int s = 0; s < g->loop->store_count && stores_in(g, c->pass); s++) {
     if (hfb_loop_store_is_inner(g->loop, &g->loop->stores[s])) write_store(g, c, s);
   }
 }
@@ -265,7 +271,7 @@ void hfb_codegen_pass(hfb_codegen *g, int pass) {
   for (int t = 0; t < g->loop->term_count; t++) {
     if (reduces_in(g, t, pass)) hfb_strbuf_printf(g->out, " %s", hfb_codegen_term_name(g->loop, t, name));
   }
-  hfb_strbuf_append(g->out, pass + 1 == g->plan->pass_count ? " stores */\n" : " */\n");
+  hfb_strbuf_append(g->out, stores_in(g, pass) ? " stores */\n" : " */\n");
   write_accumulators(g, &c);
   if (!g->plan->vector) {
     if (rows)

@@ -292,7 +292,7 @@ static void append_scalar_load(const hfb_codegen *g, int t, hfb_strbuf *out) {
   if (term->args[0] >= 0 && !in_pointer) {
     hfb_strbuf_append(out, " + ");
     append_scalar(g, term->args[0], out);
-    hfb_strbuf_printf(out, " * %" PRId64, term->index_stride);
+    if (term->index_stride != 1) hfb_strbuf_printf(out, " * %" PRId64, term->index_stride);
   }
   hfb_strbuf_append(out, term->dtype == HFB_BOOL ? "] != 0" : "]");
   if (guarded) hfb_strbuf_append(out, " : 0");
