@@ -143,6 +143,8 @@ enum { HFB_SUGGESTION_BYTES = 256 };
 void hfb_head_token_logits(hfb_nn *nn, const hfb_call *call, hfb_value *logits, bool shifted);
 /* qa_outputs [2,D] on hidden [B,S,D]; outputs "loss", "start_logits", "end_logits". */
 void hfb_head_question_answering(hfb_nn *nn, const hfb_call *call, hfb_value *hidden);
+/* The same for logits [B,S,2]. */
+void hfb_head_spans(hfb_nn *nn, const hfb_call *call, hfb_value *logits);
 /* The loss of logits [B,num_labels] by problem_type, NULL without labels. */
 hfb_value *hfb_head_classification_loss(hfb_nn *nn, const hfb_call *call, hfb_value *logits);
 /* Outputs "loss" and "logits" of a classification of whole sequences. */
@@ -159,6 +161,7 @@ void hfb_head_next_sentence(hfb_nn *nn, const hfb_call *call, hfb_value *logits)
 typedef struct hfb_pretraining {
   hfb_value *predictions, *relation;
   const char *relation_label, *relation_output;
+  bool relation_optional; /* "labels" alone make a loss, too */
 } hfb_pretraining;
 void hfb_head_pretraining(hfb_nn *nn, const hfb_call *call, const hfb_pretraining *heads);
 /* dropout, classifier [1,D] on each choice; outputs "loss" and "logits" [batch,choices]. */

@@ -41,7 +41,10 @@ void hfb_head_question_answering(hfb_nn *nn, const hfb_call *call, hfb_value *hi
                      (long long)hfb_call_int(call, "num_labels"));
     return;
   }
-  hfb_value *logits = hfb_nn_linear(nn, "qa_outputs", hidden, 2, true);
+  hfb_head_spans(nn, call, hfb_nn_linear(nn, "qa_outputs", hidden, 2, true));
+}
+
+void hfb_head_spans(hfb_nn *nn, const hfb_call *call, hfb_value *logits) {
   hfb_value *start_logits = span_logits(nn, call, logits, 0);
   hfb_value *end_logits = span_logits(nn, call, logits, 1);
   hfb_value *start = row_labels(nn, call, "start_positions", call->batch);
@@ -140,10 +143,10 @@ void hfb_head_next_sentence(hfb_nn *nn, const hfb_call *call, hfb_value *logits)
 void hfb_head_pretraining(hfb_nn *nn, const hfb_call *call, const hfb_pretraining *heads) {
   hfb_value *tokens = hfb_call_ids(nn, call, "labels", call->batch, call->length);
   hfb_value *relations = row_labels(nn, call, heads->relation_label, call->batch);
-  if (tokens != NULL && relations != NULL) {
-    hfb_value *token_loss = hfb_nn_cross_entropy(nn, heads->predictions, tokens);
-    hfb_value *relation_loss = hfb_nn_cross_entropy(nn, heads->relation, relations);
-    hfb_output_add(nn->b, "loss", hfb_add(nn->b, token_loss, relation_loss));
+  if (tokens != NULL && (relations != NULL || heads->relation_optional)) {
+    hfb_value *loss = hfb_nn_cross_entropy(nn, heads->predictions, tokens);
+    if (relations != NULL) loss = hfb_add(nn->b, loss, hfb_nn_cross_entropy(nn, heads->relation, relations));
+    hfb_output_add(nn->b, "loss", loss);
   }
   hfb_output_add(nn->b, "prediction_logits", heads->predictions);
   hfb_output_add(nn->b, heads->relation_output, heads->relation);
