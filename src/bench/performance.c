@@ -14,7 +14,7 @@
 #include "bench/memory_limit.h"
 #include "bench/stats.h"
 
-enum { WARMUP_RUNS_MIN = 2, WARMUP_RUNS_MAX = 5, REPEAT_MIN = 6 };
+enum { WARMUP_RUNS_MIN = 1, WARMUP_RUNS_MAX = 5, REPEAT_MIN = 6 };
 
 /* After a job the threads of an engine look for the next one for a moment before they sleep: waiting here keeps them
  * out of the other engine's sample. */
@@ -47,7 +47,7 @@ static void record_ratio(const bench *b, hfb_column column, double numerator, do
   hfb_row_real(b->row, column, denominator > 0 ? numerator / denominator : NAN);
 }
 
-/* Calls until the times settle: at least two, at most five, fewer when they are long. */
+/* More calls after the first: at least one, at most five, fewer when they are long. */
 static hfb_status warm_up(const bench *b, hfb_side *side, hfb_stage stage, double *out_run_s) {
   int64_t start = hfb_clock_ns();
   for (int i = 0; i < WARMUP_RUNS_MAX; i++) {
