@@ -64,8 +64,9 @@ static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
+/* base may be NULL where there are no elements. */
 static const char *at(const gemm_job *job, const void *base, int64_t elements) {
-  return (const char *)base + elements * job->kernels->element_bytes;
+  return elements == 0 ? base : (const char *)base + elements * job->kernels->element_bytes;
 }
 
 /* ---- one task ---- */
