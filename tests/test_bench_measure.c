@@ -146,16 +146,17 @@ static void test_inputs(void **state) {
     assert_int_equal(hfb_inputs_draw(row, config, graph, 2, seq, 8, device, other), HFB_OK);
     bool any_differs = false;
     for (int i = 0; i < count; i++) {
-      const int64_t *data = first[i].data;
       int64_t elements = hfb_shape_elements(&first[i].shape), row_length = elements / 2;
-      assert_memory_equal(data, again[i].data, hfb_tensor_bytes(&first[i]));
-      any_differs = any_differs || memcmp(data, other[i].data, hfb_tensor_bytes(&first[i])) != 0;
-      if (suite[i].copy_of >= 0) assert_memory_equal(data, first[suite[i].copy_of].data, hfb_tensor_bytes(&first[i]));
+      size_t bytes = hfb_tensor_bytes(&first[i]);
+      assert_memory_equal(first[i].data, again[i].data, bytes);
+      any_differs = any_differs || memcmp(first[i].data, other[i].data, bytes) != 0;
+      if (suite[i].copy_of >= 0) assert_memory_equal(first[i].data, first[suite[i].copy_of].data, bytes);
       for (int64_t e = 0; e < elements && suite[i].copy_of < 0; e++) {
+        double value = hfb_tensor_get(&first[i], e);
         bool ends_row = suite[i].last >= 0 && e % row_length == row_length - 1;
-        bool fits = ends_row ? data[e] == suite[i].last : data[e] >= suite[i].low && data[e] < suite[i].high;
-        if (!fits)
-          fail_msg("%s, %s: element %lld is %lld", row->name, suite[i].input.name, (long long)e, (long long)data[e]);
+        bool fits = ends_row ? value == (double)suite[i].last
+                             : value >= (double)suite[i].low && value < (double)suite[i].high && value == floor(value);
+        if (!fits) fail_msg("%s, %s: element %lld is %g", row->name, suite[i].input.name, (long long)e, value);
       }
     }
     assert_true(any_differs);

@@ -60,22 +60,25 @@ hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t
   return status;
 }
 
-static void fill_row_ends(int64_t *data, int64_t batch, int64_t row_length, int64_t value) {
-  for (int64_t row = 0; row < batch && row_length > 0; row++) data[row * row_length + row_length - 1] = value;
+static void store_integer(const hfb_tensor *tensor, int64_t index, int64_t value) {
+  if (tensor->dtype == HFB_I64) ((int64_t *)tensor->data)[index] = value;
+  else if (tensor->dtype == HFB_F32) ((float *)tensor->data)[index] = (float)value;
+  else ((double *)tensor->data)[index] = (double)value;
 }
 
-static hfb_status draw_input(const hfb_suite_input *suite, uint64_t seed, hfb_tensor *tensor) {
-  if (tensor->dtype != HFB_I64) {
-    return HFB_FAIL(HFB_UNSUPPORTED, "input '%s' is %s: only integers are drawn", suite->input.name,
+/* Whole numbers in any of the dtypes that inputs have: labels of some classes are floats. */
+static hfb_status draw_input(const hfb_suite_input *suite, uint64_t seed, const hfb_tensor *tensor) {
+  if (tensor->dtype != HFB_I64 && tensor->dtype != HFB_F32 && tensor->dtype != HFB_F64) {
+    return HFB_FAIL(HFB_UNSUPPORTED, "input '%s' is %s: i64, f32 and f64 are drawn", suite->input.name,
                     hfb_dtype_name(tensor->dtype));
   }
-  int64_t *data = tensor->data, count = hfb_shape_elements(&tensor->shape);
+  int64_t count = hfb_shape_elements(&tensor->shape);
+  int64_t row_length = tensor->shape.rank > 0 ? tensor->shape.dim[tensor->shape.rank - 1] : 1;
   hfb_philox stream = hfb_philox_named(seed, suite->input.name);
   for (int64_t i = 0; i < count; i++) {
-    data[i] = suite->low + hfb_philox_below(stream, (uint64_t)i, suite->high - suite->low);
-  }
-  if (suite->last >= 0 && tensor->shape.rank == 2) {
-    fill_row_ends(data, tensor->shape.dim[0], tensor->shape.dim[1], suite->last);
+    bool ends_row = suite->last >= 0 && i % row_length == row_length - 1;
+    int64_t drawn = suite->low + hfb_philox_below(stream, (uint64_t)i, suite->high - suite->low);
+    store_integer(tensor, i, ends_row ? suite->last : drawn);
   }
   return HFB_OK;
 }

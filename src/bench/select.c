@@ -53,8 +53,9 @@ static hfb_status check_names(const char *const *names, int count) {
 
 static bool wanted(const hfb_selection *s, const patterns *filters, const patterns *excludes,
                    const hfb_model_row *row) {
+  const unsigned left_out = HFB_MODEL_SKIP | HFB_MODEL_SKIP_CPU | HFB_MODEL_MORE;
   if (s->only_count > 0 && !is_named(s->only, s->only_count, row->name)) return false;
-  if (s->only_count == 0 && row->flags & (HFB_MODEL_SKIP | HFB_MODEL_SKIP_CPU | HFB_MODEL_MORE)) return false;
+  if (s->only_count == 0 && !s->no_skip && row->flags & left_out) return false;
   if (filters->count > 0 && !any_matches(filters, row->name)) return false;
   return !any_matches(excludes, row->name) && !is_named(s->exact_excludes, s->exact_exclude_count, row->name);
 }

@@ -13,6 +13,7 @@ typedef struct hfb_selection {
   int exclude_count;
   const char *const *exact_excludes;
   int exact_exclude_count;
+  bool no_skip; /* rows that the suite skips, or has beyond its own list, too */
   int partition_count, partition; /* the sorted list is cut first: equal parts, the last takes the rest */
 } hfb_selection;
 

@@ -40,16 +40,24 @@ static int print_json(const hfb_model_row *const *models, int count) {
 }
 
 static void print_table(const hfb_model_row *const *models, int count) {
-  printf("%-34s %-34s %-22s %5s %7s\n", "model", "class", "configuration", "batch", "seq len");
+  printf("%-40s %-40s %-30s %5s %7s  %s\n", "model", "class", "configuration", "batch", "seq len", "flags");
   for (int i = 0; i < count; i++) {
     const hfb_model_row *row = models[i];
-    printf("%-34s %-34s %-22s %5d %7d\n", row->name, row->class_name, row->config, row->default_batch, row->seq_len);
+    printf("%-40s %-40s %-30s %5d %7d", row->name, row->class_name, row->config, row->default_batch, row->seq_len);
+    const char *separator = "  ";
+    for (int f = 0; f < FLAG_COUNT; f++) {
+      if (row->flags & flag_names[f].flag) {
+        printf("%s%s", separator, flag_names[f].name);
+        separator = " ";
+      }
+    }
+    putchar('\n');
   }
 }
 
 int hfb_cmd_list(const hfb_args *args) {
   const hfb_model_row **models = NULL;
-  int count = 0, code = hfb_cli_select(args, &models, &count);
+  int count = 0, code = hfb_cli_select(args, true, &models, &count);
   if (code != HFB_EXIT_OK) return code;
   if (hfb_args_flag(args, HFB_OPT_JSON)) code = print_json(models, count);
   else print_table(models, count);

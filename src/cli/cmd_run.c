@@ -202,7 +202,7 @@ static const char *engine_name_at(void *context, size_t index) {
 /* Options that say what to measure or how: with one of them it is no quick look any more. */
 static bool is_quick_look(const hfb_args *args) {
   static const hfb_option_id deciding[] = {HFB_OPT_ACCURACY, HFB_OPT_PERFORMANCE, HFB_OPT_INFERENCE, HFB_OPT_BATCH_SIZE,
-                                           HFB_OPT_SEQ_LEN,  HFB_OPT_REPEAT,      HFB_OPT_ITERATIONS};
+                                           HFB_OPT_SEQ_LEN,  HFB_OPT_REPEAT,      HFB_OPT_ITERATIONS, HFB_OPT_NO_SKIP};
   for (size_t i = 0; i < sizeof(deciding) / sizeof(deciding[0]); i++) {
     if (hfb_args_given(args, deciding[i])) return false;
   }
@@ -303,7 +303,7 @@ int hfb_cmd_run(const hfb_args *args) {
     hfb_status status = take_quick_models(&models, &plan.model_count);
     if (status != HFB_OK) return hfb_cli_failure(status);
   } else {
-    code = hfb_cli_select(args, &models, &plan.model_count);
+    code = hfb_cli_select(args, hfb_args_flag(args, HFB_OPT_NO_SKIP), &models, &plan.model_count);
     if (code != HFB_EXIT_OK) return code;
   }
   plan.models = models;

@@ -12,7 +12,7 @@ bool hfb_cli_selects(const hfb_args *args) {
   return false;
 }
 
-int hfb_cli_select(const hfb_args *args, const hfb_model_row ***out_models, int *out_count) {
+int hfb_cli_select(const hfb_args *args, bool no_skip, const hfb_model_row ***out_models, int *out_count) {
   const hfb_selection selection = {
       .only = hfb_args_all(args, HFB_OPT_ONLY),
       .only_count = hfb_args_count(args, HFB_OPT_ONLY),
@@ -22,6 +22,7 @@ int hfb_cli_select(const hfb_args *args, const hfb_model_row ***out_models, int 
       .exclude_count = hfb_args_count(args, HFB_OPT_EXCLUDE),
       .exact_excludes = hfb_args_all(args, HFB_OPT_EXCLUDE_EXACT),
       .exact_exclude_count = hfb_args_count(args, HFB_OPT_EXCLUDE_EXACT),
+      .no_skip = no_skip,
       .partition_count = (int)hfb_args_int(args, HFB_OPT_TOTAL_PARTITIONS),
       .partition = (int)hfb_args_int(args, HFB_OPT_PARTITION_ID),
   };

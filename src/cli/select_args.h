@@ -5,8 +5,9 @@
 #include "bench/select.h"
 #include "cli/cli.h"
 
-/* HFB_EXIT_OK, or a usage error that has been printed. Owned: hfb_mem_free. */
-int hfb_cli_select(const hfb_args *args, const hfb_model_row ***out_models, int *out_count);
+/* no_skip: rows that a run leaves out unless asked for, too. HFB_EXIT_OK, or a usage error that has been printed.
+ * Owned: hfb_mem_free. */
+int hfb_cli_select(const hfb_args *args, bool no_skip, const hfb_model_row ***out_models, int *out_count);
 
 /* Whether any of these options was given. */
 bool hfb_cli_selects(const hfb_args *args);

@@ -82,7 +82,7 @@ static void print_status(const hfb_row *row, char *text, size_t bytes) {
 }
 
 static const cell_column cells[] = {
-    {"model", -34, HFB_PHASE_ANY, print_name},
+    {"model", -39, HFB_PHASE_ANY, print_name},
     {"batch", 5, HFB_PHASE_ANY, print_batch},
     {"accuracy", -8, HFB_PHASE_ACCURACY, print_accuracy},
     {"error", 7, HFB_PHASE_ACCURACY, print_error},
