@@ -61,8 +61,8 @@ hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t
 hfb_status hfb_workload_create(const hfb_job *job, hfb_workload *out_workload) HFB_MUST_USE;
 void hfb_workload_deinit(hfb_workload *workload); /* a cleared struct is allowed */
 
-/* Inputs of a suite row in the order of its graph, drawn from (seed, input name, element). Real inputs get
- * whole numbers too, in the precision of the graph. out_inputs has graph->input_count entries; on failure none is owned. */
+/* Inputs of a suite row in the order of its graph, drawn from (seed, input name, element). Real inputs get whole
+ * numbers too, in the precision of the graph. out_inputs has graph->input_count entries; on failure none is owned. */
 hfb_status hfb_inputs_draw(const hfb_model_row *model, const hfb_config *config, const hfb_graph *graph, int64_t batch,
                            int64_t seq_len, uint64_t seed, hfb_device *device, hfb_tensor *out_inputs) HFB_MUST_USE;
 
