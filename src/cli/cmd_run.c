@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -49,6 +50,12 @@ static void clear_line(run_output *out) {
   out->line_is_shown = false;
 }
 
+/* A line that is longer would wrap, and could not be cleared. */
+static int terminal_width(void) {
+  struct winsize size;
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+}
+
 static void on_progress(void *context, const hfb_run_progress *p) {
   run_output *out = context;
   if (out->says_progress && p->index != out->announced) {
@@ -57,11 +64,12 @@ static void on_progress(void *context, const hfb_run_progress *p) {
     out->announced = p->index;
   }
   if (!out->progress_line) return;
-  char part[32] = "";
+  char part[32] = "", line[256];
   if (p->total > 0) snprintf(part, sizeof(part), " %d/%d", p->done + 1, p->total);
-  fprintf(stderr, "\r\033[K[%d/%d] %s: %s, %s%s  %d:%02d", p->index + 1, p->count, p->model->name,
-          p->phase == HFB_PHASE_ACCURACY ? "accuracy" : "speed", hfb_stage_text(p->stage), part, (int)p->run_s / 60,
-          (int)p->run_s % 60);
+  snprintf(line, sizeof(line), "[%d/%d] %s: %s, %s%s  %d:%02d", p->index + 1, p->count, p->model->name,
+           p->phase == HFB_PHASE_ACCURACY ? "accuracy" : "speed", hfb_stage_text(p->stage), part, (int)p->run_s / 60,
+           (int)p->run_s % 60);
+  fprintf(stderr, "\r\033[K%.*s", terminal_width() - 1, line);
   out->line_is_shown = true;
 }
 
