@@ -362,6 +362,8 @@ static int no_compiler(void) {
   hfb_program *program = NULL;
   if (set_up(NULL) != 0 || hfb_graph_parse(text, sizeof text - 1, &graph) != HFB_OK) return 1;
   const hfb_status status = hfb_backend_native()->compile(graph, device, &no_cache, &program);
+  hfb_graph_destroy(graph);
+  tear_down(NULL);
   return status == HFB_COMPILE && strstr(hfb_error_message(), "HFBENCH_CC") ? 0 : 2;
 }
 

@@ -78,7 +78,9 @@ int64_t hfb_deberta_log_bucket(int64_t distance, int64_t bucket_count, int64_t m
   if (size <= middle) return distance;
   /* in f32, as there: the ceiling decides */
   float ratio = logf((float)size / (float)middle) / logf((float)((double)(max_distance - 1) / (double)middle));
-  int64_t bucket = (int64_t)ceilf(ratio * (float)(middle - 1)) + middle;
+  /* infinite or nan when max_distance - 1 <= middle: then the last bucket, as the caller's clamp makes of any number */
+  float steps = ceilf(ratio * (float)(middle - 1));
+  int64_t bucket = (steps >= 0 && steps < 0x1p31f ? (int64_t)steps : INT32_MAX) + middle;
   return distance < 0 ? -bucket : bucket;
 }
 
