@@ -28,23 +28,29 @@ bool hfb_is_causal_keep(const hfb_value *value) {
          is_iota_along(node->inputs[0], 1) && is_iota_along(node->inputs[1], 2);
 }
 
-static bool is_masking_where(const hfb_node *node) {
-  if (node->op != HFB_OP_WHERE) return false;
+bool hfb_is_causal_where(const hfb_node *node) {
+  if (node->op != HFB_OP_WHERE || !hfb_is_causal_keep(node->inputs[0])) return false;
   const hfb_node *masked = node->inputs[2]->node;
   return masked->op == HFB_OP_FULL && hfb_node_float(masked, HFB_ATTR_VALUE) <= masked_below;
 }
 
-bool hfb_is_causal_where(const hfb_node *node) { return is_masking_where(node) && hfb_is_causal_keep(node->inputs[0]); }
-
-/* True nowhere beyond the diagonal: causal, and perhaps no padding either. */
-static bool implies_causal(const hfb_value *keep) {
-  if (hfb_is_causal_keep(keep)) return true;
-  const hfb_node *node = behind_views(keep)->node;
-  return node->op == HFB_OP_AND && (implies_causal(node->inputs[0]) || implies_causal(node->inputs[1]));
+/* An input that reaches the scores through no product and no table: a mask that the user gives. */
+static bool has_input_mask(const hfb_value *value, int depth) {
+  const hfb_node *node = value->node;
+  const hfb_op_class op_class = hfb_op_info_of(node->op)->op_class;
+  if (node->op == HFB_OP_INPUT || depth > 64) return true;
+  if (op_class == HFB_CLASS_CONTRACT || op_class == HFB_CLASS_GATHER) return false;
+  for (int i = 0; i < node->input_count; i++) {
+    if (has_input_mask(node->inputs[i], depth + 1)) return true;
+  }
+  return false;
 }
 
-bool hfb_is_causal_scores(const hfb_value *scores) {
+static bool masks_the_future(const hfb_value *scores) {
   const hfb_node *node = behind_views(scores)->node;
-  if (is_masking_where(node)) return implies_causal(node->inputs[0]);
-  return node->op == HFB_OP_ADD && (hfb_is_causal_scores(node->inputs[0]) || hfb_is_causal_scores(node->inputs[1]));
+  if (hfb_is_causal_where(node)) return true;
+  return node->op == HFB_OP_ADD && (masks_the_future(node->inputs[0]) || masks_the_future(node->inputs[1]));
 }
+
+/* With padding as well, a row may be hidden entirely: its softmax then spreads over all keys, the future ones too. */
+bool hfb_is_causal_scores(const hfb_value *scores) { return masks_the_future(scores) && !has_input_mask(scores, 0); }

@@ -11,7 +11,7 @@ bool hfb_is_causal_keep(const hfb_value *value);
 /* where(causal keep, x, c) with c so low that the softmax gives exactly 0. */
 bool hfb_is_causal_where(const hfb_node *node);
 
-/* Scores whose entries beyond the diagonal are masked, whatever else was added to them. */
+/* Scores whose entries beyond the diagonal are masked, and that no other mask hides. */
 bool hfb_is_causal_scores(const hfb_value *scores);
 
 #endif
