@@ -269,7 +269,9 @@ static void plan(gemm_job *job) {
   job->width = gemm->packed_b ? gemm->packed_b->width : hfb_gemm_panel_width(kernels, gemm->n);
   job->panel_count = ceil_div(gemm->n, job->width);
   job->tile_rows = hfb_gemm_tile_rows(kernels, job->width);
-  const int64_t blocks = max_i64(1, ceil_div(gemm->k, kernels->k_block));
+  /* Half the depth leaves room in L2 for twice the columns, so that A is packed half as often. */
+  const int64_t deepest = job->packs_a ? kernels->k_block / 2 : kernels->k_block;
+  const int64_t blocks = max_i64(1, ceil_div(gemm->k, deepest));
   job->k_block = max_i64(1, round_up(ceil_div(gemm->k, blocks), kernels->lanes));
   job->row_block = round_up(job->packs_a ? ROW_BLOCK_PACKED : ROW_BLOCK, job->tile_rows);
   plan_tasks(job);

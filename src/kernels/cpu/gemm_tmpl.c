@@ -6,6 +6,8 @@
  *   GEMM_MAX_ROWS  rows of the tile whose accumulators fill the registers, by vectors of columns
  *   GEMM_ROW_COST  cycles for one row and one k of such a tile, by vectors
  *   GEMM_K_BLOCK   depth of a block */
+#include <string.h>
+
 #include "kernels/cpu/unroll.h"
 #include "kernels/gemm_isa.h"
 
@@ -223,17 +225,27 @@ static void pack_b(const void *b, int64_t row_stride, int64_t col_stride, int64_
   }
 }
 
-/* `count` rows of A, contiguous or not, for `steps` values of k into one strip. Whole vectors are stored while there is
- * room in it: what they write too much is overwritten by the next k. */
+/* `steps` runs of `count` contiguous elements, which is a constant here. */
+HFB_ALWAYS_INLINE void copy_runs(const int count, const gemm_scalar *from, int64_t from_stride, int64_t steps,
+                                 gemm_scalar *to) {
+  for (int64_t step = 0; step < steps; step++) {
+    memcpy(to, from, (size_t)count * sizeof(gemm_scalar));
+    from += from_stride;
+    to += count;
+  }
+}
+
+/* `count` rows of A for `steps` values of k into one strip. Column-major A comes in runs, most of them as long as the
+ * tiles of the instruction sets are high. */
 static void pack_strip(const gemm_scalar *a, int64_t row_stride, int64_t col_stride, int64_t count, int64_t steps,
-                       int64_t room, gemm_scalar *out) {
-  for (int64_t step = 0; step < steps; step++, a += col_stride, out += count, room -= count) {
-    if (row_stride != 1) {
+                       gemm_scalar *out) {
+  if (row_stride == 1 && count == 8) {
+    copy_runs(8, a, col_stride, steps, out);
+  } else if (row_stride == 1 && count == 6) {
+    copy_runs(6, a, col_stride, steps, out);
+  } else {
+    for (int64_t step = 0; step < steps; step++, a += col_stride, out += count) {
       for (int64_t i = 0; i < count; i++) out[i] = a[i * row_stride];
-      continue;
-    }
-    for (int64_t i = 0; i < count; i += GEMM_LANES) {
-      store_first(out + i, load_first(a + i, count - i), room - i >= GEMM_LANES ? GEMM_LANES : count - i);
     }
   }
 }
@@ -246,7 +258,7 @@ static void pack_a(const void *a, int64_t row_stride, int64_t col_stride, int64_
     for (int64_t strip = 0, first = 0; strip < strips; strip++, first += count) {
       count = rows / strips + (strip < rows % strips);
       pack_strip((const gemm_scalar *)a + first * row_stride + k0 * col_stride, row_stride, col_stride, count,
-                 min_i64(k - k0, COPY_ROWS), (k - k0) * count, (gemm_scalar *)out + first * k + k0 * count);
+                 min_i64(k - k0, COPY_ROWS), (gemm_scalar *)out + first * k + k0 * count);
     }
   }
 }
