@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 
-enum { MAX_ROUNDS = 200, SAMPLE_NS = 3 * 1000 * 1000, MAX_SHAPE_VALUES = 8 };
+enum { MAX_ROUNDS = 200, SAMPLE_NS = 1000 * 1000, MAX_SHAPE_VALUES = 8 };
 
 typedef struct bench_options {
   int threads; /* 0: one for each core */
@@ -19,7 +19,7 @@ typedef struct bench_options {
 } bench_options;
 
 static inline bench_options bench_options_parse(int argc, char **argv, const char *default_shapes) {
-  bench_options options = {.rounds = 15, .shapes = default_shapes};
+  bench_options options = {.rounds = 21, .shapes = default_shapes};
   for (int i = 1; i < argc; i++) {
     const char *value = i + 1 < argc ? argv[i + 1] : NULL;
     if (strcmp(argv[i], "--threads") == 0 && value) {

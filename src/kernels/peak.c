@@ -5,9 +5,10 @@
 #include "kernels/peak_isa.h"
 
 enum {
-  ROUNDS = 10,
-  ROUND_NS = 10 * 1000 * 1000,
-  PIECES_PER_THREAD = 8, /* of a round; the pool balances them */
+  ROUNDS = 50,
+  ROUND_NS = 2 * 1000 * 1000, /* shorter than a time slice: some rounds run undisturbed on a busy machine too */
+  PIECES_PER_THREAD = 4,      /* of a round; the pool balances them */
+  TRIAD_ROUNDS = 20,
   TRIAD_PIECE_BYTES = 1024 * 1024,
 };
 
@@ -114,7 +115,7 @@ hfb_status hfb_peak_memory_bytes_per_s(hfb_pool *pool, double *out_bytes_per_s) 
   const int64_t pieces = array_bytes / TRIAD_PIECE_BYTES;
   hfb_pool_run(pool, pieces, fill_triad, &job);
   double best = 0;
-  for (int round = 0; round < ROUNDS; round++) {
+  for (int round = 0; round < TRIAD_ROUNDS; round++) {
     const int64_t start_ns = hfb_clock_ns();
     hfb_pool_run(pool, pieces, run_triad, &job);
     const double rate = 3.0 * (double)array_bytes / (double)(hfb_clock_ns() - start_ns) * 1e9;
