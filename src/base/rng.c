@@ -86,3 +86,20 @@ int64_t hfb_philox_below(hfb_philox stream, uint64_t index, int64_t bound) {
   uint64_t random = (uint64_t)pair[1] << 32 | pair[0];
   return (int64_t)((unsigned __int128)random * (uint64_t)bound >> 64);
 }
+
+uint32_t hfb_random_word(int64_t seed, int64_t step, int64_t site, int64_t index) {
+  const uint64_t at = (uint64_t)index, block = at / 64 * 16 + at % 16;
+  const uint32_t key[2] = {(uint32_t)seed, (uint32_t)((uint64_t)seed >> 32)};
+  const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)step, (uint32_t)site};
+  uint32_t words[4];
+  hfb_philox_4x32(key, counter, words);
+  return words[at / 16 % 4];
+}
+
+uint32_t hfb_random_threshold(double p) {
+  return (uint32_t)ceil(p * 0x1p24);
+}
+
+bool hfb_random_keeps(int64_t seed, int64_t step, int64_t site, int64_t index, uint32_t threshold) {
+  return hfb_random_word(seed, step, site, index) >> 8 >= threshold;
+}

@@ -3,6 +3,7 @@
 #ifndef HFB_BASE_RNG_H
 #define HFB_BASE_RNG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,5 +30,13 @@ void hfb_philox_normal_fill(hfb_philox stream, uint64_t first_index, size_t coun
 
 /* Uniform integer in [0, bound) without modulo bias beyond 2^-32; bound > 0. */
 int64_t hfb_philox_below(hfb_philox stream, uint64_t index, int64_t bound);
+
+/* Masks of random ops. Element `index` of the stream (seed, step, site) is a word of Philox with the seed for a key and
+ * the counter {block mod 2^32, block / 2^32, step mod 2^32, site}, where block = index / 64 * 16 + index % 16, and word
+ * number index / 16 % 4. So 64 elements in a row are four vectors of 16 lanes of one evaluation. */
+uint32_t hfb_random_word(int64_t seed, int64_t step, int64_t site, int64_t index);
+/* The element is kept where (word >> 8) >= threshold; threshold / 2^24 is p, rounded up. */
+uint32_t hfb_random_threshold(double p);
+bool hfb_random_keeps(int64_t seed, int64_t step, int64_t site, int64_t index, uint32_t threshold);
 
 #endif

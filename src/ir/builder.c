@@ -118,6 +118,16 @@ void hfb_output_add(hfb_builder *b, const char *name, hfb_value *value) {
   if (status != HFB_OK) record(b, status);
 }
 
+void hfb_update_add(hfb_builder *b, hfb_value *parameter, hfb_value *value) {
+  if (b->status != HFB_OK) return;
+  if (!parameter || !value) {
+    hfb_builder_fail(b, HFB_INVALID_ARGUMENT, "an update without %s", parameter ? "a value" : "a parameter");
+    return;
+  }
+  hfb_status status = hfb_graph_add_update(b->graph, parameter, value);
+  if (status != HFB_OK) record(b, status);
+}
+
 static hfb_attr int_attr(hfb_attr_key key, int64_t value) {
   return (hfb_attr){.key = key, .u.i = value};
 }
@@ -162,11 +172,16 @@ hfb_value *hfb_parameter(hfb_builder *b, const char *name, hfb_shape shape, hfb_
     hfb_builder_fail(b, HFB_INVALID_ARGUMENT, "the name of parameter \"%.64s...\" is too long", name);
     return NULL;
   }
-  int index = hfb_graph_find_parameter(b->graph, full);
-  if (index >= 0) return tie_parameter(b, b->graph->parameters[index], full, &shape);
-  hfb_attr attrs[] = {name_attr(full),
+  return hfb_parameter_named(b, full, HFB_F32, shape, init);
+}
+
+hfb_value *hfb_parameter_named(hfb_builder *b, const char *full_name, hfb_dtype dtype, hfb_shape shape, hfb_init init) {
+  if (b->status != HFB_OK) return NULL;
+  int index = hfb_graph_find_parameter(b->graph, full_name);
+  if (index >= 0) return tie_parameter(b, b->graph->parameters[index], full_name, &shape);
+  hfb_attr attrs[] = {name_attr(full_name),
                       shape_attr(&shape),
-                      dtype_attr(HFB_F32),
+                      dtype_attr(dtype),
                       int_attr(HFB_ATTR_INIT, init.kind),
                       float_attr(HFB_ATTR_INIT_A, init.a),
                       float_attr(HFB_ATTR_INIT_B, init.b),
@@ -174,6 +189,11 @@ hfb_value *hfb_parameter(hfb_builder *b, const char *name, hfb_shape shape, hfb_
                       int_attr(HFB_ATTR_TRAINABLE, !init.frozen && !init.buffer),
                       int_attr(HFB_ATTR_BUFFER, init.buffer)};
   return hfb_build(b, HFB_OP_PARAMETER, 0, NULL, COUNT_OF(attrs), attrs);
+}
+
+hfb_value *hfb_random_state(hfb_builder *b) {
+  const hfb_init init = {.kind = HFB_INIT_RANDOM_STATE, .padding_idx = -1, .buffer = true};
+  return hfb_parameter_named(b, HFB_RANDOM_STATE, HFB_I64, hfb_shape_of(1, (int64_t[]){2}), init);
 }
 
 hfb_value *hfb_constant(hfb_builder *b, hfb_dtype dtype, hfb_shape shape, const void *data) {

@@ -18,6 +18,7 @@ typedef struct hfb_builder {
   char scope[HFB_SCOPE_BYTES]; /* "bert.encoder.layer.0": recorded in nodes, prefix of parameter names */
   int scope_depth;
   short scope_marks[32]; /* length of `scope` before each push */
+  int64_t site_count;    /* random sites handed out so far */
 } hfb_builder;
 
 hfb_status hfb_builder_init(hfb_builder *b, const char *graph_name) HFB_MUST_USE;
@@ -51,6 +52,11 @@ typedef struct hfb_init {
 /* `name` is relative to the scope. A name that exists already yields the existing value when shapes agree (tied
  * weights), a failure when not. */
 hfb_value *hfb_parameter(hfb_builder *b, const char *name, hfb_shape shape, hfb_init init);
+/* i64[2] {seed, step}: the parameter HFB_RANDOM_STATE that all random ops draw from, made at its first use. */
+#define HFB_RANDOM_STATE "random_state"
+hfb_value *hfb_random_state(hfb_builder *b);
+/* A parameter of another dtype than f32 or under a name of its own, without the scope in front. */
+hfb_value *hfb_parameter_named(hfb_builder *b, const char *full_name, hfb_dtype dtype, hfb_shape shape, hfb_init init);
 hfb_value *hfb_constant(hfb_builder *b, hfb_dtype dtype, hfb_shape shape, const void *data); /* copied */
 hfb_value *hfb_constant_i64(hfb_builder *b, hfb_shape shape, const int64_t *data);
 hfb_value *hfb_constant_f32(hfb_builder *b, hfb_shape shape, const float *data);
@@ -101,6 +107,15 @@ hfb_value *hfb_nll_loss(hfb_builder *b, hfb_value *log_probs, hfb_value *target,
 hfb_value *hfb_pair_loss(hfb_builder *b, hfb_op op, hfb_value *x, hfb_value *target);
 hfb_value *hfb_fft2_real(hfb_builder *b, hfb_value *x);
 
+/* Random: each call is a site of its own. */
+hfb_value *hfb_dropout(hfb_builder *b, hfb_value *x, double p);
+/* bool of `shape`: true with probability 1 - p. */
+hfb_value *hfb_random_mask(hfb_builder *b, hfb_shape shape, double p);
+/* The same at a site that is known: what dropout decomposes into. */
+hfb_value *hfb_random_keep(hfb_builder *b, hfb_value *state, hfb_shape shape, double p, int64_t site);
+
 void hfb_output_add(hfb_builder *b, const char *name, hfb_value *value);
+/* After a run `parameter` holds `value`. */
+void hfb_update_add(hfb_builder *b, hfb_value *parameter, hfb_value *value);
 
 #endif

@@ -257,3 +257,29 @@ hfb_value *hfb_pair_loss(hfb_builder *b, hfb_op op, hfb_value *x, hfb_value *tar
 hfb_value *hfb_fft2_real(hfb_builder *b, hfb_value *x) {
   return hfb_unary(b, HFB_OP_FFT2_REAL, x);
 }
+
+/* ---- random ---- */
+
+hfb_value *hfb_dropout(hfb_builder *b, hfb_value *x, double p) {
+  hfb_attr attrs[] = {float_attr(HFB_ATTR_P, p), int_attr(HFB_ATTR_SITE, b->site_count++)};
+  hfb_value *state = hfb_random_state(b);
+  return hfb_build(b, HFB_OP_DROPOUT, 2, (hfb_value *[]){x, state}, 2, attrs);
+}
+
+/* Element `index` of the state, a scalar. */
+static hfb_value *state_word(hfb_builder *b, hfb_value *state, int64_t index) {
+  return hfb_reshape(b, hfb_slice(b, state, 0, index, index + 1), 0, NULL);
+}
+
+hfb_value *hfb_random_keep(hfb_builder *b, hfb_value *state, hfb_shape shape, double p, int64_t site) {
+  hfb_attr attrs[] = {float_attr(HFB_ATTR_P, p), int_attr(HFB_ATTR_SITE, site)};
+  hfb_shape flat = hfb_shape_of(1, (int64_t[]){hfb_shape_elements(&shape)});
+  hfb_value *index = hfb_reshape(b, hfb_iota(b, HFB_I64, flat, 0), shape.rank, shape.dim);
+  hfb_value *seed = state_word(b, state, 0), *step = state_word(b, state, 1);
+  return hfb_build(b, HFB_OP_RANDOM_KEEP, 3, (hfb_value *[]){index, seed, step}, 2, attrs);
+}
+
+hfb_value *hfb_random_mask(hfb_builder *b, hfb_shape shape, double p) {
+  hfb_value *state = hfb_random_state(b);
+  return hfb_random_keep(b, state, shape, p, b->site_count++);
+}

@@ -222,16 +222,12 @@ static hfb_value *decompose_fft2_real(hfb_builder *b, const hfb_node *node, hfb_
 /* ---- entry ---- */
 
 static const decompose_fn rules[HFB_OP_COUNT] = {
-#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) \
+#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, gradient, expression, \
+               tolerance)                                                                                         \
   [HFB_OP_##id] = decompose_##decompose,
 #include "ir/ops.def"
 #undef HFB_OP
 };
-
-#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) \
-  _Static_assert((results) == 1, "ops.def: decompositions replace one result, " name " has more");
-#include "ir/ops.def"
-#undef HFB_OP
 
 /* Framework kernels compute bf16 and f16 in f32 and round once, at the end; so do their decompositions. Contractions
  * and copies are primitives that do so themselves. */

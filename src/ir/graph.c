@@ -188,6 +188,29 @@ hfb_status hfb_graph_add_output(hfb_graph *graph, const char *name, hfb_value *v
   return HFB_OK;
 }
 
+hfb_status hfb_graph_add_update(hfb_graph *graph, hfb_value *parameter, hfb_value *value) {
+  if (!owns_value(graph, parameter) || !owns_value(graph, value) || parameter->node->op != HFB_OP_PARAMETER) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "graph \"%s\": an update of something that is no parameter of it",
+                    graph->name);
+  }
+  const char *name = hfb_node_text(parameter->node, HFB_ATTR_NAME, "");
+  if (value->dtype != parameter->dtype || !hfb_shape_equal(&value->shape, &parameter->shape)) {
+    char have[HFB_SHAPE_TEXT_BYTES], want[HFB_SHAPE_TEXT_BYTES];
+    return HFB_FAIL(HFB_MISMATCH, "graph \"%s\": parameter \"%s\" is %s%s, its update %s%s", graph->name, name,
+                    hfb_dtype_name(parameter->dtype), hfb_shape_print(&parameter->shape, want, sizeof(want)),
+                    hfb_dtype_name(value->dtype), hfb_shape_print(&value->shape, have, sizeof(have)));
+  }
+  for (int i = 0; i < graph->update_count; i++) {
+    if (graph->updates[i].parameter == parameter) {
+      return HFB_FAIL(HFB_INVALID_ARGUMENT, "graph \"%s\": parameter \"%s\" is updated twice", graph->name, name);
+    }
+  }
+  HFB_TRY(
+      reserve_one(&graph->arena, &graph->updates, graph->update_count, &graph->update_capacity, sizeof(hfb_update)));
+  graph->updates[graph->update_count++] = (hfb_update){parameter, value};
+  return HFB_OK;
+}
+
 int hfb_graph_find_input(const hfb_graph *graph, const char *name) {
   return hfb_names_find(&graph->input_names, name);
 }
@@ -240,6 +263,7 @@ hfb_status hfb_graph_use_counts(const hfb_graph *graph, int **out_counts) {
     for (int j = 0; j < node->input_count; j++) counts[node->inputs[j]->id]++;
   }
   for (int i = 0; i < graph->output_count; i++) counts[graph->outputs[i].value->id]++;
+  for (int i = 0; i < graph->update_count; i++) counts[graph->updates[i].value->id]++;
   *out_counts = counts;
   return HFB_OK;
 }

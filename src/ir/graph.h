@@ -12,7 +12,8 @@
 #include "ir/names.h"
 
 typedef enum hfb_op {
-#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) \
+#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, gradient, expression, \
+               tolerance)                                                                                         \
   HFB_OP_##id,
 #include "ir/ops.def"
 #undef HFB_OP
@@ -72,6 +73,7 @@ typedef enum hfb_init_kind {
   HFB_INIT_TRUNC_NORMAL,    /* mean a, deviation b, cut at two deviations */
   HFB_INIT_SINUSOID_HALVES, /* Marian, Pegasus: sin half then cos half, angle pos / 10000^(2(j/2)/D) */
   HFB_INIT_SINUSOID_FAIRSEQ, /* the same with angle pos / 10000^(j/(D/2-1)), D even: Speech2Text2 */
+  HFB_INIT_RANDOM_STATE,    /* i64[2]: the seed of the run, and 0 steps done */
   HFB_INIT_COUNT
 } hfb_init_kind;
 
@@ -121,6 +123,12 @@ typedef struct hfb_output {
   hfb_value *value;
 } hfb_output;
 
+/* What a run leaves behind: afterwards the tensor bound to `parameter` holds `value`. Every read of the parameter in
+ * the graph sees what it held before. */
+typedef struct hfb_update {
+  hfb_value *parameter, *value;
+} hfb_update;
+
 typedef struct hfb_graph {
   hfb_arena arena;
   const char *name;
@@ -133,6 +141,8 @@ typedef struct hfb_graph {
   int parameter_count, parameter_capacity;
   hfb_output *outputs; /* in the order of the model's outputs; the first is the loss where the model has one */
   int output_count, output_capacity;
+  hfb_update *updates; /* at most one for each parameter */
+  int update_count, update_capacity;
   hfb_names input_names, parameter_names, output_names; /* to the index in the arrays above */
 } hfb_graph;
 
@@ -146,6 +156,9 @@ hfb_status hfb_graph_add(hfb_graph *graph, hfb_op op, int input_count, hfb_value
 
 /* Names must be unique among outputs. The same value may be output under several names. */
 hfb_status hfb_graph_add_output(hfb_graph *graph, const char *name, hfb_value *value) HFB_MUST_USE;
+
+/* The value must have the parameter's type; a parameter is updated once. */
+hfb_status hfb_graph_add_update(hfb_graph *graph, hfb_value *parameter, hfb_value *value) HFB_MUST_USE;
 
 /* Index of a name in inputs, parameters or outputs; -1 when there is none. */
 int hfb_graph_find_input(const hfb_graph *graph, const char *name);
@@ -166,7 +179,7 @@ hfb_status hfb_graph_verify(const hfb_graph *graph) HFB_MUST_USE;
 hfb_status hfb_graph_print(const hfb_graph *graph, hfb_strbuf *out_text) HFB_MUST_USE;
 hfb_status hfb_graph_parse(const char *text, size_t bytes, hfb_graph **out_graph) HFB_MUST_USE;
 
-/* Use counts of values, by value id; outputs count as uses. Owned: hfb_mem_free. */
+/* Use counts of values, by value id; outputs and updates count as uses. Owned: hfb_mem_free. */
 hfb_status hfb_graph_use_counts(const hfb_graph *graph, int **out_counts) HFB_MUST_USE;
 
 #endif

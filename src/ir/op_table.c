@@ -6,14 +6,16 @@
 #define A(key) (UINT64_C(1) << HFB_ATTR_##key)
 
 static const hfb_op_info ops[HFB_OP_COUNT] = {
-#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) \
+#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, gradient, expression, \
+               tolerance)                                                                                         \
   [HFB_OP_##id] = {name,  HFB_LEVEL_##level, HFB_CLASS_##op_class, min_in, max_in, results,                        \
                    attrs, expression,        HFB_TOL_##tolerance},
 #include "ir/ops.def"
 #undef HFB_OP
 };
 
-#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) \
+#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, gradient, expression, \
+               tolerance)                                                                                         \
   _Static_assert((results) >= 1 && (results) <= HFB_MAX_RESULTS, "ops.def: result count of " name);
 #include "ir/ops.def"
 #undef HFB_OP
@@ -125,7 +127,7 @@ hfb_status hfb_node_check(const hfb_node *node) {
     }
     uint64_t bit = UINT64_C(1) << attr->key;
     if (seen & bit) return HFB_FAIL(HFB_INVALID_ARGUMENT, "attribute %s is given twice", attrs[attr->key].name);
-    if (!(bit & (info->attributes | A(SCOPE)))) {
+    if (!(bit & (info->attributes | A(SCOPE) | A(REGION)))) {
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "it has no attribute %s", attrs[attr->key].name);
     }
     HFB_TRY(check_attr(attr));

@@ -444,6 +444,23 @@ static hfb_status read_output(parser *p) {
   return at_line(p, hfb_graph_add_output(p->graph, name, value));
 }
 
+static hfb_status read_update(parser *p) {
+  hfb_value *parameter, *value;
+  HFB_TRY(read_value(p, &parameter));
+  HFB_TRY(expect(p, '='));
+  HFB_TRY(read_value(p, &value));
+  return at_line(p, hfb_graph_add_update(p->graph, parameter, value));
+}
+
+/* "output "name" = %2" or "update %1 = %2" */
+static hfb_status read_result(parser *p) {
+  char word[MAX_WORD_BYTES];
+  HFB_TRY(read_word(p, "output", word));
+  if (strcmp(word, "output") == 0) return read_output(p);
+  if (strcmp(word, "update") == 0) return read_update(p);
+  return PARSE_FAIL(p, "expected output or update, not %s", word);
+}
+
 static hfb_status read_keyword(parser *p, const char *keyword) {
   char word[MAX_WORD_BYTES];
   HFB_TRY(read_word(p, keyword, word));
@@ -461,8 +478,7 @@ static hfb_status read_graph(parser *p) {
     if (peek(p, '%')) {
       HFB_TRY(read_node(p));
     } else {
-      HFB_TRY(read_keyword(p, "output"));
-      HFB_TRY(read_output(p));
+      HFB_TRY(read_result(p));
     }
   }
   skip_space(p);

@@ -5,6 +5,7 @@
  *     %1 = parameter(name="table", init=1, ...) : f32[100,8]
  *     %2 = embedding(%1, %0; padding_idx=-1, scope="model") : f32[4,512,8]
  *     output "hidden" = %2
+ *     update %1 = %7
  *   }
  *
  * SHAPE and DTYPE attributes are those of the result by definition, so the type behind the colon carries them. */
@@ -103,6 +104,9 @@ hfb_status hfb_graph_print(const hfb_graph *graph, hfb_strbuf *out_text) {
     hfb_strbuf_append(out_text, "  output ");
     print_text(out_text, graph->outputs[i].name);
     hfb_strbuf_printf(out_text, " = %%%d\n", graph->outputs[i].value->id);
+  }
+  for (int i = 0; i < graph->update_count; i++) {
+    hfb_strbuf_printf(out_text, "  update %%%d = %%%d\n", graph->updates[i].parameter->id, graph->updates[i].value->id);
   }
   hfb_strbuf_append(out_text, "}\n");
   return hfb_strbuf_status(out_text);

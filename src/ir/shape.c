@@ -231,7 +231,8 @@ hfb_status hfb_infer_linear(hfb_node *node) {
 typedef hfb_status (*infer_fn)(hfb_node *node);
 
 static const infer_fn rules[HFB_OP_COUNT] = {
-#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) \
+#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, gradient, expression, \
+               tolerance)                                                                                         \
   [HFB_OP_##id] = hfb_infer_##infer,
 #include "ir/ops.def"
 #undef HFB_OP

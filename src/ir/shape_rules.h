@@ -5,7 +5,8 @@
 
 #include "ir/shape.h"
 
-#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, expression, tolerance) \
+#define HFB_OP(id, name, level, op_class, min_in, max_in, results, attrs, infer, decompose, gradient, expression, \
+               tolerance)                                                                                         \
   hfb_status hfb_infer_##infer(hfb_node *node) HFB_MUST_USE;
 #include "ir/ops.def"
 #undef HFB_OP

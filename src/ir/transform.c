@@ -57,6 +57,10 @@ hfb_status hfb_rewrite_finish(hfb_rewrite *rewrite, hfb_graph **out_graph) {
   for (int i = 0; i < from->output_count; i++) {
     hfb_output_add(&rewrite->b, from->outputs[i].name, rewrite->map[from->outputs[i].value->id]);
   }
+  for (int i = 0; i < from->update_count; i++) {
+    hfb_update_add(&rewrite->b, rewrite->map[from->updates[i].parameter->id],
+                   rewrite->map[from->updates[i].value->id]);
+  }
   if (rewrite->b.status == HFB_OK) {
     check_order(rewrite, "input", from->input_count, from->inputs, to->input_count, to->inputs);
     check_order(rewrite, "parameter", from->parameter_count, from->parameters, to->parameter_count, to->parameters);
@@ -79,7 +83,7 @@ static hfb_status convert_data(const hfb_value *constant, const void *data, hfb_
 static void convert_node(hfb_rewrite *rewrite, const hfb_node *node, hfb_dtype dtype) {
   hfb_attr attrs[HFB_ATTR_COUNT];
   void *data = NULL;
-  bool is_f32 = node->results[0].dtype == HFB_F32;
+  bool is_f32 = node->results[0].dtype == HFB_F32; /* of several results, all are */
   for (int i = 0; i < node->attr_count; i++) {
     attrs[i] = node->attrs[i];
     if (attrs[i].key == HFB_ATTR_DTYPE && is_f32) attrs[i].u.dtype = dtype;

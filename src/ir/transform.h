@@ -15,7 +15,7 @@ typedef struct hfb_rewrite {
 hfb_status hfb_rewrite_begin(hfb_rewrite *rewrite, const hfb_graph *from) HFB_MUST_USE;
 /* Copies one node with its inputs mapped and its own scope; sets map for its results. */
 void hfb_rewrite_copy(hfb_rewrite *rewrite, const hfb_node *node);
-/* Copies the outputs and hands the new graph over. All inputs and parameters of the old graph must have been copied:
+/* Copies the outputs and updates and hands the new graph over. All inputs and parameters of the old graph must have been copied:
  * binding orders stay the same. */
 hfb_status hfb_rewrite_finish(hfb_rewrite *rewrite, hfb_graph **out_graph) HFB_MUST_USE;
 void hfb_rewrite_deinit(hfb_rewrite *rewrite);

@@ -106,6 +106,18 @@ static hfb_status verify_outputs(const hfb_graph *graph) {
   return HFB_OK;
 }
 
+static hfb_status verify_updates(const hfb_graph *graph) {
+  for (int i = 0; i < graph->update_count; i++) {
+    const hfb_value *parameter = graph->updates[i].parameter, *value = graph->updates[i].value;
+    bool sound = value_is_sound(graph, parameter, graph->node_count) && parameter->node->op == HFB_OP_PARAMETER &&
+                 value_is_sound(graph, value, graph->node_count) && value->dtype == parameter->dtype &&
+                 hfb_shape_equal(&value->shape, &parameter->shape);
+    for (int k = 0; k < i; k++) sound = sound && graph->updates[k].parameter != parameter;
+    if (!sound) return HFB_FAIL(HFB_INTERNAL, "graph \"%s\": update %d is not sound", graph->name, i);
+  }
+  return HFB_OK;
+}
+
 hfb_status hfb_graph_verify(const hfb_graph *graph) {
   int value_count = 0;
   for (int i = 0; i < graph->node_count; i++) HFB_TRY(verify_node(graph, i, &value_count));
@@ -115,5 +127,6 @@ hfb_status hfb_graph_verify(const hfb_graph *graph) {
   }
   HFB_TRY(verify_sources(graph, HFB_OP_INPUT, graph->input_count, graph->inputs, &graph->input_names));
   HFB_TRY(verify_sources(graph, HFB_OP_PARAMETER, graph->parameter_count, graph->parameters, &graph->parameter_names));
-  return verify_outputs(graph);
+  HFB_TRY(verify_outputs(graph));
+  return verify_updates(graph);
 }
