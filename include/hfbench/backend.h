@@ -17,6 +17,9 @@ typedef struct hfb_program hfb_program; /* defined by each engine; starts with h
 typedef struct hfb_backend_options {
   bool reference;        /* eager: plain kernels only (the float64 reference) */
   bool profile;          /* keep per-node times */
+  /* eager: a run fails at the first op whose results are not finite although all of its float inputs are; the message
+   * is "<scope>: <op> gives nan" (or inf). Sources, where and movement are not blamed: masks hold -inf. */
+  bool find_nonfinite;
   const char *cache_dir; /* native: NULL = the default (HFBENCH_CACHE, XDG_CACHE_HOME), "" = no cache */
   const char *dump_pass; /* native: print the graph or schedule after this pass to dump_text; NULL = none */
   struct hfb_strbuf *dump_text;
@@ -39,10 +42,12 @@ typedef struct hfb_backend {
   hfb_status (*compile)(const hfb_graph *graph, hfb_device *device, const hfb_backend_options *options,
                         hfb_program **out_program) HFB_MUST_USE;
   /* In the order of graph->parameters; row-major tensors that must stay alive and unmoved until destroy. Called before
-   * the first run, and again after parameters were changed from outside. */
+   * the first run, and again after parameters were changed from outside. A run writes the tensors of updated parameters
+   * (graph->updates): no other tensor may share their memory, and between two runs they hold the new values. */
   hfb_status (*bind_parameters)(hfb_program *program, const hfb_tensor *parameters) HFB_MUST_USE;
   /* inputs in the order of graph->inputs. outputs, in the order of graph->outputs, are made by the program and owned
-   * by the caller afterwards (hfb_tensor_release each); on failure none is. Outputs may share buffers. */
+   * by the caller afterwards (hfb_tensor_release each); on failure none is. Outputs may share buffers, never with
+   * parameters. After a failed run the values of updated parameters are undefined; all others are as before. */
   hfb_status (*run)(hfb_program *program, const hfb_tensor *inputs, hfb_tensor *outputs) HFB_MUST_USE;
   void (*stats)(const hfb_program *program, hfb_program_stats *out_stats);
   /* Per-node times of all runs since compile, in ns, by node id of the compiled graph; NULL when not profiled. */

@@ -1,8 +1,7 @@
 #include "eager/eager.h"
 
-#include <string.h>
-
 #include "base/clock.h"
+#include "eager/nonfinite.h"
 #include "eager/plan.h"
 
 typedef struct eager_program {
@@ -15,8 +14,9 @@ typedef struct eager_program {
   const hfb_tensor *inputs;     /* of the run in progress */
   hfb_tensor *parameters;       /* borrowed */
   hfb_tensor *live;             /* by storage: the buffers that the run holds */
+  hfb_tensor *saved;            /* by copy of the plan: old values that an update moves to another parameter */
   hfb_tensor *step_tensors;     /* inputs and results of one kernel */
-  bool is_bound;
+  bool is_bound, find_nonfinite;
 } eager_program;
 
 static void destroy(hfb_program *program) {
@@ -26,6 +26,7 @@ static void destroy(hfb_program *program) {
   hfb_mem_free(self->node_ns);
   hfb_mem_free(self->parameters);
   hfb_mem_free(self->live);
+  hfb_mem_free(self->saved);
   hfb_mem_free(self->step_tensors);
   hfb_mem_free(self);
 }
@@ -36,7 +37,9 @@ static hfb_status fill_program(eager_program *self, const hfb_backend_options *o
   size_t step_tensor_count = (size_t)(self->plan.max_input_count + self->plan.max_result_count);
   HFB_TRY(hfb_mem_alloc((size_t)self->graph->parameter_count, sizeof(*self->parameters), &self->parameters));
   HFB_TRY(hfb_mem_alloc((size_t)self->plan.storage_count, sizeof(*self->live), &self->live));
+  HFB_TRY(hfb_mem_alloc((size_t)self->plan.copy_count, sizeof(*self->saved), &self->saved));
   HFB_TRY(hfb_mem_alloc(step_tensor_count, sizeof(*self->step_tensors), &self->step_tensors));
+  self->find_nonfinite = options && options->find_nonfinite;
   if (options && options->profile) {
     HFB_TRY(hfb_mem_alloc((size_t)self->graph->node_count, sizeof(*self->node_ns), &self->node_ns));
   }
@@ -88,14 +91,14 @@ static hfb_status bind_parameters(hfb_program *program, const hfb_tensor *parame
 
 /* The value as a tensor. For results of this run it borrows the buffer that `live` holds. */
 static hfb_tensor tensor_of(const eager_program *self, const hfb_value *value) {
-  const hfb_place *place = &self->plan.places[value->id];
-  const hfb_storage *storage = &self->plan.storages[place->storage];
+  const hfb_eager_place *place = &self->plan.places[value->id];
+  const hfb_eager_storage *storage = &self->plan.storages[place->storage];
   hfb_tensor tensor = place->tensor;
   switch (storage->kind) {
-    case HFB_STORAGE_INPUT: tensor.data = self->inputs[storage->index].data; break;
-    case HFB_STORAGE_PARAMETER: tensor.data = self->parameters[storage->index].data; break;
-    case HFB_STORAGE_CONSTANT: tensor.data = (void *)hfb_node_attr(storage->value->node, HFB_ATTR_DATA)->u.data; break;
-    case HFB_STORAGE_RESULT:
+    case HFB_EAGER_INPUT: tensor.data = self->inputs[storage->index].data; break;
+    case HFB_EAGER_PARAMETER: tensor.data = self->parameters[storage->index].data; break;
+    case HFB_EAGER_CONSTANT: tensor.data = (void *)hfb_node_attr(storage->value->node, HFB_ATTR_DATA)->u.data; break;
+    case HFB_EAGER_RESULT:
       tensor.data = self->live[place->storage].data;
       tensor.buffer = self->live[place->storage].buffer;
       break;
@@ -104,25 +107,43 @@ static hfb_tensor tensor_of(const eager_program *self, const hfb_value *value) {
   return tensor;
 }
 
-static hfb_status run_step(eager_program *self, const hfb_step *step) {
+/* Allocates the result, unless its kernel writes it over a parameter. */
+static hfb_status make_result(eager_program *self, const hfb_value *value, hfb_tensor *out_tensor) {
+  const int storage = self->plan.places[value->id].storage;
+  if (self->plan.storages[storage].kind == HFB_EAGER_RESULT) {
+    HFB_TRY(hfb_tensor_create(self->device, value->dtype, &value->shape, &self->live[storage]));
+  }
+  *out_tensor = tensor_of(self, value);
+  return HFB_OK;
+}
+
+static hfb_status run_kernel(eager_program *self, const hfb_eager_step *step, hfb_kernel_call *call) {
+  for (int i = 0; i < call->result_count; i++) HFB_TRY(make_result(self, &step->node->results[i], &call->results[i]));
+  HFB_TRY(step->kernel->run(call));
+  self->kernels_run++;
+  return HFB_OK;
+}
+
+static hfb_status run_step(eager_program *self, const hfb_eager_step *step) {
   const hfb_node *node = step->node;
   int64_t start_ns = self->node_ns ? hfb_clock_ns() : 0;
   hfb_tensor *inputs = self->step_tensors, *results = inputs + self->plan.max_input_count;
   for (int i = 0; i < node->input_count; i++) inputs[i] = tensor_of(self, node->inputs[i]);
-  for (int i = 0; i < node->result_count; i++) {
-    const hfb_value *value = &node->results[i];
-    hfb_tensor *live = &self->live[self->plan.places[value->id].storage];
-    HFB_TRY(hfb_tensor_create(self->device, value->dtype, &value->shape, live));
-    results[i] = *live;
-  }
   hfb_kernel_call call = {.node = node,
                           .input_count = node->input_count,
                           .result_count = node->result_count,
                           .inputs = inputs,
                           .results = results,
                           .pool = hfb_device_pool(self->device)};
-  HFB_TRY(step->kernel->run(&call));
-  self->kernels_run++;
+  /* The inputs are looked at before the kernel may write over them. */
+  const bool is_checked = self->find_nonfinite && hfb_nonfinite_may_start_at(&call);
+  hfb_status status = run_kernel(self, step, &call);
+  if (status != HFB_OK) {
+    hfb_error_prefix("%s, node %d (%s)", hfb_node_text(node, HFB_ATTR_SCOPE, self->graph->name), node->id,
+                     step->kernel->name);
+    return status;
+  }
+  if (is_checked) HFB_TRY(hfb_nonfinite_check(&call, self->graph->name));
   for (int i = 0; i < step->release_count; i++) {
     hfb_tensor_release(&self->live[self->plan.releases[step->first_release + i]]);
   }
@@ -154,14 +175,20 @@ static hfb_status hand_over_all(const eager_program *self, hfb_tensor *outputs) 
   return HFB_OK;
 }
 
-static hfb_status run_steps(eager_program *self) {
-  for (int i = 0; i < self->plan.step_count; i++) {
-    const hfb_step *step = &self->plan.steps[i];
-    hfb_status status = run_step(self, step);
-    if (status == HFB_OK) continue;
-    hfb_error_prefix("%s, node %d (%s)", hfb_node_text(step->node, HFB_ATTR_SCOPE, self->graph->name), step->node->id,
-                     step->kernel->name);
-    return status;
+/* Old values that move to another parameter are saved first, so that the order of the updates does not matter. */
+static hfb_status write_updates(eager_program *self) {
+  const hfb_eager_plan *plan = &self->plan;
+  hfb_pool *pool = hfb_device_pool(self->device);
+  for (int i = 0; i < plan->copy_count; i++) {
+    if (!plan->copies[i].is_saved) continue;
+    hfb_tensor value = tensor_of(self, plan->copies[i].value);
+    HFB_TRY(hfb_tensor_create(self->device, value.dtype, &value.shape, &self->saved[i]));
+    HFB_TRY(hfb_tensor_copy(&value, &self->saved[i], pool));
+  }
+  for (int i = 0; i < plan->copy_count; i++) {
+    const hfb_eager_copy *copy = &plan->copies[i];
+    hfb_tensor value = copy->is_saved ? self->saved[i] : tensor_of(self, copy->value);
+    HFB_TRY(hfb_tensor_copy(&value, &self->parameters[copy->parameter], pool));
   }
   return HFB_OK;
 }
@@ -173,9 +200,15 @@ static hfb_status run(hfb_program *program, const hfb_tensor *inputs, hfb_tensor
   }
   for (int i = 0; i < self->graph->input_count; i++) HFB_TRY(check_bound(&inputs[i], self->graph->inputs[i]));
   self->inputs = inputs;
-  hfb_status status = run_steps(self);
+  hfb_status status = HFB_OK;
+  for (int i = 0; i < self->plan.step_count && status == HFB_OK; i++) status = run_step(self, &self->plan.steps[i]);
   if (status == HFB_OK) status = hand_over_all(self, outputs);
+  if (status == HFB_OK) {
+    status = write_updates(self);
+    for (int i = 0; i < self->graph->output_count && status != HFB_OK; i++) hfb_tensor_release(&outputs[i]);
+  }
   for (int i = 0; i < self->plan.storage_count; i++) hfb_tensor_release(&self->live[i]);
+  for (int i = 0; i < self->plan.copy_count; i++) hfb_tensor_release(&self->saved[i]);
   self->inputs = NULL;
   return status;
 }

@@ -5,26 +5,30 @@
 /* The layout of a view is found by making it of a tensor at this address; nothing is read through it. */
 static const uintptr_t NOMINAL_ADDRESS = (uintptr_t)1 << 44;
 
-static hfb_tensor nominal_tensor(const hfb_place *place) {
+static hfb_tensor nominal_tensor(const hfb_eager_place *place) {
   hfb_tensor tensor = place->tensor;
   tensor.data = (void *)(NOMINAL_ADDRESS + (uintptr_t)place->offset_bytes);
   return tensor;
 }
 
-static void place_in_own_storage(hfb_eager_plan *plan, const hfb_value *value, hfb_storage_kind kind, int index) {
+static hfb_eager_storage *storage_of(const hfb_eager_plan *plan, const hfb_value *value) {
+  return &plan->storages[plan->places[value->id].storage];
+}
+
+static void place_in_own_storage(hfb_eager_plan *plan, const hfb_value *value, hfb_eager_storage_kind kind, int index) {
   int id = plan->storage_count++;
-  plan->storages[id] = (hfb_storage){.kind = kind, .index = index, .value = value, .last_use = value->node->id};
-  plan->places[value->id] = (hfb_place){.storage = id, .tensor = hfb_tensor_borrow(value->dtype, &value->shape, NULL)};
+  plan->storages[id] = (hfb_eager_storage){.kind = kind, .index = index, .value = value, .last_use = value->node->id};
+  plan->places[value->id] = (hfb_eager_place){.storage = id, .tensor = hfb_tensor_borrow(value->dtype, &value->shape, NULL)};
 }
 
 static bool place_as_view(hfb_eager_plan *plan, const hfb_node *node) {
   if (node->input_count != 1) return false;
-  const hfb_place *source = &plan->places[node->inputs[0]->id];
+  const hfb_eager_place *source = &plan->places[node->inputs[0]->id];
   hfb_tensor input = nominal_tensor(source), view;
   if (!hfb_view_try(node, &input, &view)) return false;
   int64_t offset_bytes = (int64_t)((uintptr_t)view.data - NOMINAL_ADDRESS);
   view.data = NULL;
-  plan->places[node->results[0].id] = (hfb_place){source->storage, offset_bytes, view};
+  plan->places[node->results[0].id] = (hfb_eager_place){source->storage, offset_bytes, view};
   return true;
 }
 
@@ -32,7 +36,7 @@ static hfb_status add_step(hfb_eager_plan *plan, const hfb_node *node, hfb_isa i
                            hfb_tensor *inputs, hfb_tensor *results) {
   for (int i = 0; i < node->input_count; i++) inputs[i] = nominal_tensor(&plan->places[node->inputs[i]->id]);
   for (int i = 0; i < node->result_count; i++) {
-    place_in_own_storage(plan, &node->results[i], HFB_STORAGE_RESULT, i);
+    place_in_own_storage(plan, &node->results[i], HFB_EAGER_RESULT, plan->step_count);
     results[i] = nominal_tensor(&plan->places[node->results[i].id]);
   }
   hfb_kernel_call call = {.node = node,
@@ -44,25 +48,66 @@ static hfb_status add_step(hfb_eager_plan *plan, const hfb_node *node, hfb_isa i
   if (!kernel) {
     return HFB_FAIL(HFB_UNSUPPORTED, "eager has no kernel for %s (node %d)", hfb_op_info_of(node->op)->name, node->id);
   }
-  plan->steps[plan->step_count++] = (hfb_step){.node = node, .kernel = kernel};
+  plan->steps[plan->step_count++] = (hfb_eager_step){.node = node, .kernel = kernel};
   return HFB_OK;
 }
 
 static hfb_status place_node(hfb_eager_plan *plan, const hfb_node *node, hfb_isa isa, bool reference_only,
                              int *input_count, int *parameter_count, hfb_tensor *inputs, hfb_tensor *results) {
   for (int i = 0; i < node->input_count; i++) {
-    plan->storages[plan->places[node->inputs[i]->id].storage].last_use = node->id;
+    storage_of(plan, node->inputs[i])->last_use = node->id;
   }
   switch (node->op) {
-    case HFB_OP_INPUT: place_in_own_storage(plan, &node->results[0], HFB_STORAGE_INPUT, (*input_count)++); break;
+    case HFB_OP_INPUT: place_in_own_storage(plan, &node->results[0], HFB_EAGER_INPUT, (*input_count)++); break;
     case HFB_OP_PARAMETER:
-      place_in_own_storage(plan, &node->results[0], HFB_STORAGE_PARAMETER, (*parameter_count)++);
+      place_in_own_storage(plan, &node->results[0], HFB_EAGER_PARAMETER, (*parameter_count)++);
       break;
-    case HFB_OP_CONSTANT: place_in_own_storage(plan, &node->results[0], HFB_STORAGE_CONSTANT, 0); break;
+    case HFB_OP_CONSTANT: place_in_own_storage(plan, &node->results[0], HFB_EAGER_CONSTANT, 0); break;
     default:
       if (!place_as_view(plan, node)) return add_step(plan, node, isa, reference_only, inputs, results);
   }
   return HFB_OK;
+}
+
+/* The kernel may write the update over the parameter: it reads it there and nowhere else, and nobody wants to see the
+ * old values later. */
+static bool may_overwrite(const hfb_eager_plan *plan, const hfb_update *update) {
+  const hfb_eager_storage *old = storage_of(plan, update->parameter), *made = storage_of(plan, update->value);
+  if (made->kind != HFB_EAGER_RESULT || made->value != update->value) return false;
+  const hfb_eager_step *step = &plan->steps[made->index];
+  const hfb_node *node = step->node;
+  const int result = update->value->result;
+  if (!step->kernel->in_place || result >= node->input_count) return false;
+  if (node->inputs[result] != update->parameter) return false;
+  for (int i = 0; i < node->input_count; i++) {
+    if (i != result && storage_of(plan, node->inputs[i]) == old) return false;
+  }
+  return old->last_use == node->id && !old->is_output && !old->is_update;
+}
+
+static void plan_updates(hfb_eager_plan *plan, const hfb_graph *graph) {
+  for (int i = 0; i < graph->update_count; i++) {
+    const hfb_update *update = &graph->updates[i];
+    if (update->value != update->parameter) storage_of(plan, update->value)->is_update = true;
+  }
+  for (int i = 0; i < graph->update_count; i++) {
+    const hfb_update *update = &graph->updates[i];
+    const int parameter = storage_of(plan, update->parameter)->index;
+    if (update->value == update->parameter) continue;
+    if (may_overwrite(plan, update)) {
+      hfb_eager_storage *made = storage_of(plan, update->value);
+      made->kind = HFB_EAGER_PARAMETER;
+      made->index = parameter;
+    } else {
+      plan->copies[plan->copy_count++] = (hfb_eager_copy){.parameter = parameter, .value = update->value};
+    }
+  }
+  for (int i = 0; i < plan->copy_count; i++) {
+    const hfb_eager_storage *storage = storage_of(plan, plan->copies[i].value);
+    for (int k = 0; k < plan->copy_count && storage->kind == HFB_EAGER_PARAMETER; k++) {
+      plan->copies[i].is_saved |= plan->copies[k].parameter == storage->index;
+    }
+  }
 }
 
 /* Lists, for each step, the result storages that nobody reads after it. A view that has no step of its own passes its
@@ -70,7 +115,7 @@ static hfb_status place_node(hfb_eager_plan *plan, const hfb_node *node, hfb_isa
 static void plan_releases(hfb_eager_plan *plan, const int *storages_by_last_use, const int *first_by_node) {
   int release_count = 0, node_id = 0;
   for (int i = 0; i < plan->step_count; i++) {
-    hfb_step *step = &plan->steps[i];
+    hfb_eager_step *step = &plan->steps[i];
     step->first_release = release_count;
     for (; node_id <= step->node->id; node_id++) {
       for (int k = first_by_node[node_id]; k < first_by_node[node_id + 1]; k++) {
@@ -89,8 +134,8 @@ static hfb_status sort_releases(hfb_eager_plan *plan, int node_count) {
   if (!sorted || !first || !plan->releases) return HFB_OUT_OF_MEMORY;
   for (int pass = 0; pass < 2; pass++) {
     for (int i = 0; i < plan->storage_count; i++) {
-      const hfb_storage *storage = &plan->storages[i];
-      if (storage->kind != HFB_STORAGE_RESULT || storage->is_output) continue;
+      const hfb_eager_storage *storage = &plan->storages[i];
+      if (storage->kind != HFB_EAGER_RESULT || storage->is_output || storage->is_update) continue;
       if (pass == 0) first[storage->last_use + 2]++;
       if (pass == 1) sorted[first[storage->last_use + 1]++] = i;
     }
@@ -101,24 +146,28 @@ static hfb_status sort_releases(hfb_eager_plan *plan, int node_count) {
 }
 
 /* As the device counts: an empty tensor takes one byte. */
-static int64_t storage_bytes(const hfb_storage *storage) {
-  int64_t bytes = hfb_shape_elements(&storage->value->shape) * (int64_t)hfb_dtype_bytes(storage->value->dtype);
+static int64_t value_bytes(const hfb_value *value) {
+  int64_t bytes = hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
   return bytes > 0 ? bytes : 1;
 }
 
 static void plan_peak(hfb_eager_plan *plan) {
-  int64_t live_bytes = 0;
+  int64_t live_bytes = 0; /* without outputs */
   for (int i = 0; i < plan->step_count; i++) {
-    const hfb_step *step = &plan->steps[i];
+    const hfb_eager_step *step = &plan->steps[i];
     for (int k = 0; k < step->node->result_count; k++) {
-      const hfb_storage *storage = &plan->storages[plan->places[step->node->results[k].id].storage];
-      if (!storage->is_output) live_bytes += storage_bytes(storage);
+      const hfb_eager_storage *storage = storage_of(plan, &step->node->results[k]);
+      if (storage->kind == HFB_EAGER_RESULT && !storage->is_output) live_bytes += value_bytes(storage->value);
     }
     if (live_bytes > plan->peak_bytes) plan->peak_bytes = live_bytes;
     for (int k = 0; k < step->release_count; k++) {
-      live_bytes -= storage_bytes(&plan->storages[plan->releases[step->first_release + k]]);
+      live_bytes -= value_bytes(plan->storages[plan->releases[step->first_release + k]].value);
     }
   }
+  for (int i = 0; i < plan->copy_count; i++) {
+    if (plan->copies[i].is_saved) live_bytes += value_bytes(plan->copies[i].value);
+  }
+  if (live_bytes > plan->peak_bytes) plan->peak_bytes = live_bytes;
 }
 
 static hfb_status allocate(hfb_eager_plan *plan, const hfb_graph *graph) {
@@ -130,7 +179,8 @@ static hfb_status allocate(hfb_eager_plan *plan, const hfb_graph *graph) {
   plan->places = hfb_arena_alloc(&plan->arena, (size_t)graph->value_count + 1, sizeof(*plan->places));
   plan->storages = hfb_arena_alloc(&plan->arena, (size_t)graph->value_count + 1, sizeof(*plan->storages));
   plan->steps = hfb_arena_alloc(&plan->arena, (size_t)graph->node_count + 1, sizeof(*plan->steps));
-  return plan->places && plan->storages && plan->steps ? HFB_OK : HFB_OUT_OF_MEMORY;
+  plan->copies = hfb_arena_alloc(&plan->arena, (size_t)graph->update_count + 1, sizeof(*plan->copies));
+  return plan->places && plan->storages && plan->steps && plan->copies ? HFB_OK : HFB_OUT_OF_MEMORY;
 }
 
 static hfb_status make_plan(const hfb_graph *graph, hfb_isa isa, bool reference_only, hfb_eager_plan *plan) {
@@ -143,9 +193,8 @@ static hfb_status make_plan(const hfb_graph *graph, hfb_isa isa, bool reference_
     HFB_TRY(place_node(plan, graph->nodes[i], isa, reference_only, &input_count, &parameter_count, tensors,
                        tensors + plan->max_input_count));
   }
-  for (int i = 0; i < graph->output_count; i++) {
-    plan->storages[plan->places[graph->outputs[i].value->id].storage].is_output = true;
-  }
+  for (int i = 0; i < graph->output_count; i++) storage_of(plan, graph->outputs[i].value)->is_output = true;
+  plan_updates(plan, graph);
   HFB_TRY(sort_releases(plan, graph->node_count));
   plan_peak(plan);
   return HFB_OK;

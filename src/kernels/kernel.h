@@ -11,7 +11,7 @@
 #include "ir/graph.h"
 
 /* Results are allocated, row-major, by the caller, and do not overlap the inputs unless the kernel's row says
- * in-place is allowed: then results[0] may be exactly inputs[0]. Inputs have any strides. */
+ * in-place is allowed: then each results[i] may be exactly inputs[i]. Inputs have any strides. */
 typedef struct hfb_kernel_call {
   const hfb_node *node; /* op and attributes */
   int input_count, result_count;
