@@ -3,6 +3,7 @@
  * result, and the division last, on value_dim elements of a row instead of key_count. */
 #include "kernels/attention.h"
 
+#include <math.h>
 #include <stdbool.h>
 
 #include "base/memory.h"
@@ -23,8 +24,8 @@ enum {
 typedef struct attention_job {
   const hfb_attention *attention;
   const hfb_gemm_isa *kernels;
-  hfb_attention_exp_fn exp;
-  hfb_attention_scale_fn scale;
+  const hfb_attention_isa *passes;
+  hfb_attention_dropout dropout;
   hfb_pool *pool;
   char *own_scratch; /* instead of the pool's */
   bool packs;
@@ -32,7 +33,7 @@ typedef struct attention_job {
   int64_t block_rows;
   int64_t key_width, value_width;       /* columns of a panel of K and of V */
   int64_t score_stride;
-  size_t value_offset, score_offset, scratch_bytes;
+  size_t value_offset, score_offset, keep_offset, scratch_bytes;
 } attention_job;
 
 typedef struct attention_task {
@@ -41,7 +42,7 @@ typedef struct attention_task {
   const float *q, *k, *v;
   float *out;
   int64_t key_count; /* that some row of the task looks at */
-  float *packed_k, *packed_v, *scores;
+  float *packed_k, *packed_v, *scores, *keep;
 } attention_task;
 
 static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -136,6 +137,23 @@ static void multiply_values(const attention_task *task, int64_t row, int64_t row
   }
 }
 
+/* The row's scores become probabilities, but for the division by the sum that is returned. */
+static float exp_row(const attention_task *task, int64_t row, float *scores, int64_t keys) {
+  const attention_job *job = task->job;
+  const hfb_attention *attention = job->attention;
+  const int64_t visible = visible_keys(attention, row);
+  const int64_t index = (task->batch * attention->heads + task->head) * attention->query_count + row;
+  float max, sum;
+  if (job->dropout.threshold) {
+    const float *keep = job->passes->keep(&job->dropout, index * attention->key_count, visible, task->keep);
+    sum = job->passes->exp_keep(scores, visible, keys, keep, &max);
+  } else {
+    sum = job->passes->exp(scores, visible, keys, &max);
+  }
+  if (attention->lse) attention->lse[index] = max + logf(sum);
+  return sum;
+}
+
 static void run_rows(const attention_task *task, int64_t row, int64_t rows) {
   const attention_job *job = task->job;
   const hfb_attention *attention = job->attention;
@@ -147,11 +165,11 @@ static void run_rows(const attention_task *task, int64_t row, int64_t rows) {
   }
   float sums[MOST_ROWS];
   for (int64_t i = 0; i < rows; i++) {
-    sums[i] = job->exp(task->scores + i * job->score_stride, visible_keys(attention, row + i), keys);
+    sums[i] = exp_row(task, row + i, task->scores + i * job->score_stride, keys);
   }
   multiply_values(task, row, rows, keys);
   for (int64_t i = 0; i < rows; i++) {
-    job->scale(task->out + (row + i) * attention->out_strides[2], attention->value_dim, 1.0f / sums[i]);
+    job->passes->scale(task->out + (row + i) * attention->out_strides[2], attention->value_dim, 1.0f / sums[i]);
   }
 }
 
@@ -176,6 +194,7 @@ static void run_task(void *context, int64_t index, int worker) {
       .packed_k = (float *)scratch,
       .packed_v = (float *)(scratch + job->value_offset),
       .scores = (float *)(scratch + job->score_offset),
+      .keep = (float *)(scratch + job->keep_offset),
   };
   pack_head(&task);
   for (int64_t row = chunk * job->chunk_rows; row < row_end; row += job->block_rows) {
@@ -207,24 +226,14 @@ static void plan(attention_job *job) {
   job->value_offset = (size_t)round_up(key_elements * (int64_t)sizeof(float), ALIGNMENT);
   job->score_offset =
       job->value_offset + (size_t)round_up(value_columns * attention->key_count * (int64_t)sizeof(float), ALIGNMENT);
-  job->scratch_bytes = job->score_offset + (size_t)(job->block_rows * job->score_stride) * sizeof(float);
-}
-
-static void select_kernels(attention_job *job, hfb_isa isa) {
-  if (isa > hfb_cpu()->isa) isa = hfb_cpu()->isa;
-  job->kernels = hfb_gemm_isa_select(HFB_F32, isa);
-  job->exp = hfb_attention_exp_generic;
-  job->scale = hfb_attention_scale_generic;
-#if defined(__x86_64__)
-  if (isa >= HFB_ISA_AVX2) {
-    job->exp = isa >= HFB_ISA_AVX512 ? hfb_attention_exp_avx512 : hfb_attention_exp_avx2;
-    job->scale = isa >= HFB_ISA_AVX512 ? hfb_attention_scale_avx512 : hfb_attention_scale_avx2;
-  }
-#endif
+  job->keep_offset = job->score_offset + (size_t)(job->block_rows * job->score_stride) * sizeof(float);
+  job->scratch_bytes = job->keep_offset + (size_t)(attention->key_count + HFB_ATTENTION_KEEP_PAD) * sizeof(float);
 }
 
 /* No keys at all: an empty sum. */
 static void write_zeros(const hfb_attention *attention) {
+  const int64_t row_count = attention->batch * attention->heads * attention->query_count;
+  for (int64_t row = 0; attention->lse && row < row_count; row++) attention->lse[row] = -INFINITY;
   for (int64_t batch = 0; batch < attention->batch; batch++) {
     for (int64_t head = 0; head < attention->heads; head++) {
       for (int64_t row = 0; row < attention->query_count; row++) {
@@ -243,15 +252,22 @@ hfb_status hfb_attention_run(const hfb_attention *attention, hfb_isa isa, hfb_po
     if (sizes[i] >= 0) continue;
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "attention with a negative size: %lld", (long long)sizes[i]);
   }
-  if (attention->batch == 0 || attention->heads == 0 || attention->query_count == 0 || attention->value_dim == 0) {
-    return HFB_OK;
-  }
+  hfb_attention_dropout dropout;
+  HFB_TRY(hfb_attention_dropout_init(attention->dropout_p, attention->dropout_site, attention->random_state, &dropout));
+  if (attention->batch == 0 || attention->heads == 0 || attention->query_count == 0) return HFB_OK;
+  if (attention->value_dim == 0 && !attention->lse) return HFB_OK;
   if (attention->key_count == 0) {
     write_zeros(attention);
     return HFB_OK;
   }
-  attention_job job = {.attention = attention, .pool = pool};
-  select_kernels(&job, isa);
+  if (isa > hfb_cpu()->isa) isa = hfb_cpu()->isa;
+  attention_job job = {
+      .attention = attention,
+      .pool = pool,
+      .kernels = hfb_gemm_isa_select(HFB_F32, isa),
+      .passes = hfb_attention_isa_select(isa),
+      .dropout = dropout,
+  };
   plan(&job);
   if (pool) {
     HFB_TRY(hfb_pool_reserve_scratch(pool, job.scratch_bytes));

@@ -1,4 +1,4 @@
-/* Attention without the S x S matrix: out = softmax(modify(scale * Q K^T)) V.
+/* Attention without the S x S matrix: out = dropout(softmax(modify(scale * Q K^T))) V.
  *
  * Works on blocks of query rows: the scores of one block against all keys live in the scratch memory of a worker,
  * from the product until they are multiplied with V. f32. */
@@ -24,9 +24,15 @@ typedef struct hfb_attention {
   int causal;
   hfb_score_fn modify; /* NULL: none; called after scale, before the causal mask */
   const void *modify_context;
+  float *lse; /* NULL: not wanted; row-major [batch,heads,query]: log of the sum of exp of a row's scores */
+  /* Each probability becomes 0 or is divided by 1 - p, see hfb_random_keeps: the index of an element is the row-major
+   * one in [batch,heads,query,key]. random_state: {seed, step}; p 0: no dropout. */
+  double dropout_p;
+  int64_t dropout_site;
+  const int64_t *random_state;
 } hfb_attention;
 
-/* A row whose scores are all -inf yields nan, as in the frameworks. */
+/* A row whose scores are all -inf yields nan, as in the frameworks; its lse is -inf or nan. */
 hfb_status hfb_attention_run(const hfb_attention *attention, hfb_isa isa, hfb_pool *pool) HFB_MUST_USE;
 
 #endif

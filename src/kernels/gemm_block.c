@@ -8,11 +8,12 @@ void hfb_gemm_block_run(const hfb_gemm_block *block) {
   const int64_t element_bytes = kernels->element_bytes;
   const int64_t tile_count = hfb_gemm_strip_count(kernels, block->width, block->rows);
   const int64_t tile_rows = block->rows / tile_count, larger_tiles = block->rows % tile_count;
-  const int64_t a_step_bytes = (block->a_is_packed ? block->depth : block->a_row_stride) * element_bytes;
+  const int64_t row_stride = block->a_is_transposed ? 1 : block->a_row_stride;
+  const int64_t a_step_bytes = (block->a_is_packed ? block->depth : row_stride) * element_bytes;
   hfb_gemm_tile tile = {
       .k = block->depth,
-      .a_row_stride = block->a_is_packed ? 1 : block->a_row_stride,
-      .a_k_stride = 1,
+      .a_row_stride = block->a_is_packed ? 1 : row_stride,
+      .a_k_stride = block->a_is_transposed ? block->a_row_stride : 1,
       .c_row_stride = block->c_row_stride,
       .alpha = block->alpha,
       .accumulate = block->accumulate,

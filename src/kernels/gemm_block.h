@@ -10,6 +10,7 @@ typedef struct hfb_gemm_block {
   int64_t rows, columns, depth;
   const void *a;
   int64_t a_row_stride;      /* of row-major A, unit stride along k; ignored when a_is_packed */
+  int a_is_transposed;       /* unit stride along the rows, a_row_stride from one k to the next */
   int a_is_packed;           /* a is what hfb_gemm_isa.pack_a makes of hfb_gemm_strip_count strips */
   int64_t width;             /* columns of a panel of B */
   const void *b;             /* first panel */

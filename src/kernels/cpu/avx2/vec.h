@@ -10,6 +10,7 @@
 typedef __m256 vec_f32;
 typedef int32_t vec_i32 __attribute__((vector_size(32)));
 typedef uint32_t vec_u32 __attribute__((vector_size(32)));
+typedef uint64_t vec_u64 __attribute__((vector_size(32)));
 typedef vec_i32 vec_mask; /* 0 or -1 in each lane */
 
 enum { VEC_F32_LANES = 8 };
@@ -51,6 +52,15 @@ static inline vec_mask hfb_vec_le(vec_f32 a, vec_f32 b) { return (vec_mask)_mm25
 static inline vec_mask hfb_vec_eq(vec_f32 a, vec_f32 b) { return (vec_mask)_mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 static inline vec_f32 hfb_vec_select(vec_mask mask, vec_f32 yes, vec_f32 no) {
   return _mm256_blendv_ps(no, yes, (__m256)mask);
+}
+
+static inline vec_mask hfb_vec_gt_bits(vec_u32 a, vec_u32 b) { return (vec_mask)(a > b); }
+static inline vec_u64 hfb_vec_mul_wide(vec_u64 a, vec_u64 b) {
+  return (vec_u64)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+}
+static inline vec_u64 hfb_vec_xor3(vec_u64 a, vec_u64 b, vec_u64 c) { return a ^ b ^ c; }
+static inline vec_u32 hfb_vec_zip_low(vec_u64 even, vec_u64 odd) {
+  return (vec_u32)_mm256_blend_epi32((__m256i)even, _mm256_slli_epi64((__m256i)odd, 32), 0xaa);
 }
 
 /* x * 2^n for integral n in [-252, 254], subnormal results included: two exact powers, so only the last product

@@ -11,6 +11,7 @@
 typedef __m512 vec_f32;
 typedef int32_t vec_i32 __attribute__((vector_size(64)));
 typedef uint32_t vec_u32 __attribute__((vector_size(64)));
+typedef uint64_t vec_u64 __attribute__((vector_size(64)));
 typedef __mmask16 vec_mask;
 
 enum { VEC_F32_LANES = 16 };
@@ -51,6 +52,19 @@ static inline vec_mask hfb_vec_le(vec_f32 a, vec_f32 b) { return _mm512_cmp_ps_m
 static inline vec_mask hfb_vec_eq(vec_f32 a, vec_f32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 static inline vec_f32 hfb_vec_select(vec_mask mask, vec_f32 yes, vec_f32 no) {
   return _mm512_mask_blend_ps(mask, no, yes);
+}
+
+static inline vec_mask hfb_vec_gt_bits(vec_u32 a, vec_u32 b) { return _mm512_cmpgt_epu32_mask((__m512i)a, (__m512i)b); }
+/* a * b of the low halves of the 64-bit lanes. */
+static inline vec_u64 hfb_vec_mul_wide(vec_u64 a, vec_u64 b) {
+  return (vec_u64)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+}
+static inline vec_u64 hfb_vec_xor3(vec_u64 a, vec_u64 b, vec_u64 c) {
+  return (vec_u64)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
+}
+/* The low halves of the 64-bit lanes, taken in turn from `even` and `odd`. */
+static inline vec_u32 hfb_vec_zip_low(vec_u64 even, vec_u64 odd) {
+  return (vec_u32)_mm512_mask_shuffle_epi32((__m512i)even, 0xaaaa, (__m512i)odd, _MM_PERM_CCAA);
 }
 
 /* x * 2^n for integral n, rounded once, subnormal results included. */

@@ -12,6 +12,7 @@
 typedef float vec_f32 __attribute__((vector_size(16)));
 typedef int32_t vec_i32 __attribute__((vector_size(16)));
 typedef uint32_t vec_u32 __attribute__((vector_size(16)));
+typedef uint64_t vec_u64 __attribute__((vector_size(16)));
 typedef vec_i32 vec_mask; /* 0 or -1 in each lane */
 
 enum { VEC_F32_LANES = 4 };
@@ -44,6 +45,13 @@ static inline vec_mask hfb_vec_le(vec_f32 a, vec_f32 b) { return (vec_mask)(a <=
 static inline vec_mask hfb_vec_eq(vec_f32 a, vec_f32 b) { return (vec_mask)(a == b); }
 static inline vec_f32 hfb_vec_select(vec_mask mask, vec_f32 yes, vec_f32 no) {
   return (vec_f32)((mask & (vec_i32)yes) | (~mask & (vec_i32)no));
+}
+
+static inline vec_mask hfb_vec_gt_bits(vec_u32 a, vec_u32 b) { return (vec_mask)(a > b); }
+static inline vec_u64 hfb_vec_mul_wide(vec_u64 a, vec_u64 b) { return (a & 0xffffffffu) * (b & 0xffffffffu); }
+static inline vec_u64 hfb_vec_xor3(vec_u64 a, vec_u64 b, vec_u64 c) { return a ^ b ^ c; }
+static inline vec_u32 hfb_vec_zip_low(vec_u64 even, vec_u64 odd) {
+  return (vec_u32)__builtin_shufflevector((vec_u32)even, (vec_u32)odd, 0, 4, 2, 6);
 }
 
 static inline vec_f32 hfb_vec_fma(vec_f32 a, vec_f32 b, vec_f32 c) { return a * b + c; }

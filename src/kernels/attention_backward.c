@@ -1,0 +1,411 @@
+/* Blocks of queries x keys: two products give the scores and g v^T of a block, one pass makes probabilities and the
+ * gradient of the scores of them, three products add its parts of dq, dk and dv. Keys are the outer loop: packed K and V
+ * and the sums of dk and dv of a block of keys stay in L2 while the queries pass by; dq is summed in place.
+ *
+ * A task is a head. When the heads do not fill the threads, dk with dv and dq get tasks of their own, ranges of keys and
+ * ranges of queries, at the price of the first two products once more. Blocks and the order of the sums are the same
+ * either way, and so are the bits. */
+#include "kernels/attention_backward.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "kernels/attention_isa.h"
+#include "kernels/gemm_block.h"
+
+enum {
+  ALIGNMENT = 64,
+  LINE_ELEMENTS = 16,   /* of a cache line */
+  QUERY_BLOCK = 128,    /* depth of the products for dk and dv */
+  KEY_BLOCK = 256,      /* depth of the product for dq */
+  TASKS_PER_THREAD = 4, /* when heads are split */
+  SCORE_PRODUCTS = 2,   /* of a block, done twice when heads are split */
+};
+
+/* Where things lie in the scratch memory of a worker, in elements. */
+typedef struct scratch_layout {
+  int64_t k_panels, v_panels, k_rows;         /* of a block of keys */
+  int64_t q_rows, g_rows, scores, gradients;  /* of a block of queries */
+  int64_t dk, dv, keep;
+  int64_t end;
+} scratch_layout;
+
+typedef struct backward_job {
+  const hfb_attention_backward *backward;
+  const hfb_gemm_isa *kernels;
+  const hfb_attention_isa *passes;
+  hfb_attention_dropout dropout;
+  hfb_pool *pool;
+  char *own_scratch; /* instead of the pool's */
+  int64_t query_block, key_block;            /* elements of a block */
+  int64_t query_block_count, key_block_count;
+  int64_t block_stride;                      /* of scores and gradients */
+  int64_t key_width;                         /* columns of a panel of K^T and V^T */
+  int64_t head_width, value_width;           /* columns of a panel of q and k, of g */
+  int64_t head_stride, value_stride;         /* of their rows in scratch memory */
+  scratch_layout layout;
+  /* What the tasks of this pass give, and how they split a head. */
+  float *dq, *dk, *dv;
+  int64_t key_chunk_count, query_chunk_count;
+} backward_job;
+
+typedef struct backward_task {
+  const backward_job *job;
+  int64_t batch, head;
+  const float *q, *k, *v, *g;
+  float *dq, *dk, *dv;
+  float *scratch;
+} backward_task;
+
+/* The part of a head that is worked on: queries [row, row + rows), keys [key, key + keys). */
+typedef struct block_range {
+  int64_t row, rows, key, keys;
+} block_range;
+
+static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+/* Keys that query `row` looks at. */
+static int64_t visible_keys(const hfb_attention_backward *backward, int64_t row) {
+  if (!backward->causal) return backward->key_count;
+  return max_i64(0, min_i64(row + 1 + backward->key_count - backward->query_count, backward->key_count));
+}
+
+static void pack_keys(const backward_task *task, int64_t key, int64_t keys) {
+  const backward_job *job = task->job;
+  const hfb_attention_backward *backward = job->backward;
+  const float *k = task->k + key * backward->k_strides[2], *v = task->v + key * backward->v_strides[2];
+  job->kernels->pack_b(k, 1, backward->k_strides[2], backward->head_dim, keys, job->key_width,
+                       task->scratch + job->layout.k_panels);
+  job->kernels->pack_b(v, 1, backward->v_strides[2], backward->value_dim, keys, job->key_width,
+                       task->scratch + job->layout.v_panels);
+  if (!task->dq) return;
+  job->kernels->pack_b(k, backward->k_strides[2], 1, keys, backward->head_dim, job->head_stride,
+                       task->scratch + job->layout.k_rows);
+}
+
+/* Rows side by side in memory, filled up to whole vectors: A of two products, B of two others. */
+static void pack_queries(const backward_task *task, int64_t row, int64_t rows) {
+  const backward_job *job = task->job;
+  const hfb_attention_backward *backward = job->backward;
+  job->kernels->pack_b(task->q + row * backward->q_strides[2], backward->q_strides[2], 1, rows, backward->head_dim,
+                       job->head_stride, task->scratch + job->layout.q_rows);
+  job->kernels->pack_b(task->g + row * backward->g_strides[2], backward->g_strides[2], 1, rows, backward->value_dim,
+                       job->value_stride, task->scratch + job->layout.g_rows);
+}
+
+/* scores = scale * q k^T and gradients = g v^T. */
+static void multiply_scores(const backward_task *task, const block_range *range) {
+  const backward_job *job = task->job;
+  hfb_gemm_block block = {
+      .kernels = job->kernels,
+      .rows = range->rows,
+      .columns = range->keys,
+      .depth = job->backward->head_dim,
+      .a = task->scratch + job->layout.q_rows,
+      .a_row_stride = job->head_stride,
+      .width = job->key_width,
+      .b = task->scratch + job->layout.k_panels,
+      .b_panel_elements = job->key_width * job->backward->head_dim,
+      .b_k_stride = job->key_width,
+      .c = task->scratch + job->layout.scores,
+      .c_row_stride = job->block_stride,
+      .alpha = job->backward->scale,
+  };
+  hfb_gemm_block_run(&block);
+  block.depth = job->backward->value_dim;
+  block.a = task->scratch + job->layout.g_rows;
+  block.a_row_stride = job->value_stride;
+  block.b = task->scratch + job->layout.v_panels;
+  block.b_panel_elements = job->key_width * job->backward->value_dim;
+  block.c = task->scratch + job->layout.gradients;
+  block.alpha = 1;
+  hfb_gemm_block_run(&block);
+}
+
+/* Scores become dropout(P), gradients become d without gradient_scale. */
+static void differentiate_scores(const backward_task *task, const block_range *range) {
+  const backward_job *job = task->job;
+  const hfb_attention_backward *backward = job->backward;
+  float *scores = task->scratch + job->layout.scores, *gradients = task->scratch + job->layout.gradients;
+  if (backward->modify) {
+    backward->modify(backward->modify_context, scores, job->block_stride, task->batch, task->head, range->row,
+                     range->rows, range->key, range->keys);
+  }
+  for (int64_t i = 0; i < range->rows; i++) {
+    const int64_t index = (task->batch * backward->heads + task->head) * backward->query_count + range->row + i;
+    hfb_attention_gradient row = {
+        .scores = scores + i * job->block_stride,
+        .gradient = gradients + i * job->block_stride,
+        .count = max_i64(0, min_i64(range->keys, visible_keys(backward, range->row + i) - range->key)),
+        .padded_count = range->keys,
+        .lse = backward->lse[index],
+        .delta = backward->delta[index],
+    };
+    if (job->dropout.threshold) {
+      row.keep = job->passes->keep(&job->dropout, index * backward->key_count + range->key, row.count,
+                                   task->scratch + job->layout.keep);
+    }
+    job->passes->gradient(&row);
+  }
+  if (backward->modify_gradient) {
+    backward->modify_gradient(backward->modify_gradient_context, gradients, job->block_stride, task->batch, task->head,
+                              range->row, range->rows, range->key, range->keys);
+  }
+}
+
+/* The block's part of dq, in place. */
+static void add_query_gradient(const backward_task *task, const block_range *range) {
+  const backward_job *job = task->job;
+  if (!task->dq) return;
+  hfb_gemm_block_run(&(hfb_gemm_block){
+      .kernels = job->kernels,
+      .rows = range->rows,
+      .columns = job->backward->head_dim,
+      .depth = range->keys,
+      .a = task->scratch + job->layout.gradients,
+      .a_row_stride = job->block_stride,
+      .width = job->head_width,
+      .b = task->scratch + job->layout.k_rows,
+      .b_panel_elements = job->head_width,
+      .b_k_stride = job->head_stride,
+      .c = task->dq + range->row * job->backward->dq_strides[2],
+      .c_row_stride = job->backward->dq_strides[2],
+      .alpha = job->backward->gradient_scale,
+      .accumulate = range->key > 0,
+  });
+}
+
+/* The block's parts of dk and dv, in scratch memory. */
+static void add_key_gradients(const backward_task *task, const block_range *range) {
+  const backward_job *job = task->job;
+  hfb_gemm_block block = {
+      .kernels = job->kernels,
+      .rows = range->keys,
+      .depth = range->rows,
+      .a_row_stride = job->block_stride,
+      .a_is_transposed = 1,
+      .alpha = 1,
+      .accumulate = 1,
+  };
+  if (task->dk) {
+    block.columns = job->backward->head_dim;
+    block.a = task->scratch + job->layout.gradients;
+    block.width = block.b_panel_elements = job->head_width;
+    block.b = task->scratch + job->layout.q_rows;
+    block.b_k_stride = block.c_row_stride = job->head_stride;
+    block.c = task->scratch + job->layout.dk;
+    hfb_gemm_block_run(&block);
+  }
+  if (task->dv) {
+    block.columns = job->backward->value_dim;
+    block.a = task->scratch + job->layout.scores;
+    block.width = block.b_panel_elements = job->value_width;
+    block.b = task->scratch + job->layout.g_rows;
+    block.b_k_stride = block.c_row_stride = job->value_stride;
+    block.c = task->scratch + job->layout.dv;
+    hfb_gemm_block_run(&block);
+  }
+}
+
+static void copy_rows(const float *from, int64_t from_stride, int64_t rows, int64_t columns, float *to,
+                      int64_t to_stride) {
+  for (int64_t i = 0; i < rows; i++) {
+    memcpy(to + i * to_stride, from + i * from_stride, (size_t)columns * sizeof(float));
+  }
+}
+
+static void write_key_gradients(const backward_task *task, int64_t key, int64_t keys) {
+  const backward_job *job = task->job;
+  const hfb_attention_backward *backward = job->backward;
+  if (task->dk) {
+    float *dk = task->scratch + job->layout.dk;
+    job->passes->scale(dk, keys * job->head_stride, backward->gradient_scale);
+    copy_rows(dk, job->head_stride, keys, backward->head_dim, task->dk + key * backward->dk_strides[2],
+              backward->dk_strides[2]);
+  }
+  if (task->dv) {
+    copy_rows(task->scratch + job->layout.dv, job->value_stride, keys, backward->value_dim,
+              task->dv + key * backward->dv_strides[2], backward->dv_strides[2]);
+  }
+}
+
+/* One block of keys with the queries [row_begin, row_end), which start a block. With a causal mask the first of them
+ * may see none of the keys, or some. */
+static void run_keys(const backward_task *task, int64_t key, int64_t row_begin, int64_t row_end) {
+  const backward_job *job = task->job;
+  const hfb_attention_backward *backward = job->backward;
+  const int64_t keys = min_i64(job->key_block, backward->key_count - key);
+  pack_keys(task, key, keys);
+  if (task->dk) memset(task->scratch + job->layout.dk, 0, (size_t)(keys * job->head_stride) * sizeof(float));
+  if (task->dv) memset(task->scratch + job->layout.dv, 0, (size_t)(keys * job->value_stride) * sizeof(float));
+  for (int64_t row = row_begin; row < row_end; row += job->query_block) {
+    block_range range = {.row = row, .rows = min_i64(job->query_block, row_end - row), .key = key};
+    range.keys = min_i64(keys, visible_keys(backward, row + range.rows - 1) - key);
+    if (range.keys <= 0) continue;
+    pack_queries(task, row, range.rows);
+    multiply_scores(task, &range);
+    differentiate_scores(task, &range);
+    add_query_gradient(task, &range);
+    add_key_gradients(task, &range);
+  }
+  write_key_gradients(task, key, keys);
+}
+
+static void zero_rows(float *out, int64_t stride, int64_t begin, int64_t end, int64_t columns) {
+  for (int64_t row = begin; row < end; row++) memset(out + row * stride, 0, (size_t)columns * sizeof(float));
+}
+
+/* Late ranges of queries come first: with a causal mask they take longest. */
+static void run_task(void *context, int64_t index, int worker) {
+  const backward_job *job = context;
+  const hfb_attention_backward *backward = job->backward;
+  const int64_t head_count = backward->batch * backward->heads;
+  const int64_t batch = index % head_count / backward->heads, head = index % backward->heads;
+  const int64_t part = index / head_count, key_part = part % job->key_chunk_count;
+  const int64_t query_part = job->query_chunk_count - 1 - part / job->key_chunk_count;
+  const int64_t row_begin = job->query_block_count * query_part / job->query_chunk_count * job->query_block;
+  const int64_t row_end = min_i64(job->query_block_count * (query_part + 1) / job->query_chunk_count * job->query_block,
+                                  backward->query_count);
+  const int64_t key_begin = job->key_block_count * key_part / job->key_chunk_count;
+  const int64_t key_end = job->key_block_count * (key_part + 1) / job->key_chunk_count;
+  const backward_task task = {
+      .job = job,
+      .batch = batch,
+      .head = head,
+      .q = backward->q + batch * backward->q_strides[0] + head * backward->q_strides[1],
+      .k = backward->k + batch * backward->k_strides[0] + head * backward->k_strides[1],
+      .v = backward->v + batch * backward->v_strides[0] + head * backward->v_strides[1],
+      .g = backward->g + batch * backward->g_strides[0] + head * backward->g_strides[1],
+      .dq = job->dq ? job->dq + batch * backward->dq_strides[0] + head * backward->dq_strides[1] : NULL,
+      .dk = job->dk ? job->dk + batch * backward->dk_strides[0] + head * backward->dk_strides[1] : NULL,
+      .dv = job->dv ? job->dv + batch * backward->dv_strides[0] + head * backward->dv_strides[1] : NULL,
+      .scratch = (float *)(job->own_scratch ? job->own_scratch : hfb_pool_scratch(job->pool, worker)),
+  };
+  for (int64_t row = row_begin; task.dq && row < row_end; row += job->query_block) {
+    const int64_t end = min_i64(row + job->query_block, row_end);
+    if (visible_keys(backward, end - 1) == 0) {
+      zero_rows(task.dq, backward->dq_strides[2], row, end, backward->head_dim);
+    }
+  }
+  for (int64_t block = key_begin; block < key_end; block++) {
+    run_keys(&task, block * job->key_block, row_begin, row_end);
+  }
+}
+
+static int64_t take(int64_t *end, int64_t elements) {
+  const int64_t begin = *end;
+  *end += round_up(elements, LINE_ELEMENTS);
+  return begin;
+}
+
+static void plan(backward_job *job) {
+  const hfb_attention_backward *backward = job->backward;
+  const int lanes = job->kernels->lanes;
+  job->query_block_count = ceil_div(backward->query_count, QUERY_BLOCK);
+  job->query_block = ceil_div(backward->query_count, max_i64(1, job->query_block_count));
+  job->key_block_count = ceil_div(backward->key_count, KEY_BLOCK);
+  job->key_block = ceil_div(backward->key_count, max_i64(1, job->key_block_count));
+  job->key_width = hfb_gemm_panel_width(job->kernels, job->key_block);
+  job->head_width = hfb_gemm_panel_width(job->kernels, backward->head_dim);
+  job->value_width = hfb_gemm_panel_width(job->kernels, backward->value_dim);
+  job->head_stride = round_up(backward->head_dim, lanes);
+  job->value_stride = round_up(backward->value_dim, lanes);
+  job->key_block = round_up(job->key_block, lanes);
+  job->key_block_count = ceil_div(backward->key_count, job->key_block);
+  /* An odd number of lines keeps the rows of a block from meeting in the same cache sets. */
+  job->block_stride = round_up(job->key_block, 2 * LINE_ELEMENTS) + LINE_ELEMENTS;
+
+  const int64_t panel_keys = round_up(job->key_block, job->key_width);
+  scratch_layout *layout = &job->layout;
+  layout->k_panels = take(&layout->end, panel_keys * backward->head_dim);
+  layout->v_panels = take(&layout->end, panel_keys * backward->value_dim);
+  layout->k_rows = take(&layout->end, job->key_block * job->head_stride);
+  layout->q_rows = take(&layout->end, job->query_block * job->head_stride);
+  layout->g_rows = take(&layout->end, job->query_block * job->value_stride);
+  layout->scores = take(&layout->end, job->query_block * job->block_stride);
+  layout->gradients = take(&layout->end, job->query_block * job->block_stride);
+  layout->dk = take(&layout->end, job->key_block * job->head_stride);
+  layout->dv = take(&layout->end, job->key_block * job->value_stride);
+  layout->keep = take(&layout->end, job->key_block + HFB_ATTENTION_KEEP_PAD);
+}
+
+/* One pass with a task for each head, or two that split them: whichever should end first. */
+static void run_passes(backward_job *job) {
+  const hfb_attention_backward *backward = job->backward;
+  const int64_t head_count = backward->batch * backward->heads, threads = hfb_pool_size(job->pool);
+  const int products = SCORE_PRODUCTS + (backward->dq != NULL) + (backward->dk != NULL) + (backward->dv != NULL);
+  const bool has_both = backward->dq && (backward->dk || backward->dv);
+  const int split_products = products + (has_both ? SCORE_PRODUCTS : 0);
+  job->key_chunk_count = job->query_chunk_count = 1;
+  job->dq = backward->dq, job->dk = backward->dk, job->dv = backward->dv;
+  if (ceil_div(head_count, threads) * threads * products <= head_count * split_products) {
+    hfb_pool_run(job->pool, head_count, run_task, job);
+    return;
+  }
+  const int64_t chunks = ceil_div(threads * TASKS_PER_THREAD, head_count);
+  if (backward->dk || backward->dv) {
+    job->dq = NULL;
+    job->key_chunk_count = min_i64(chunks, job->key_block_count);
+    hfb_pool_run(job->pool, head_count * job->key_chunk_count, run_task, job);
+  }
+  if (backward->dq) {
+    job->dq = backward->dq, job->dk = job->dv = NULL;
+    job->key_chunk_count = 1;
+    job->query_chunk_count = min_i64(chunks, job->query_block_count);
+    hfb_pool_run(job->pool, head_count * job->query_chunk_count, run_task, job);
+  }
+}
+
+static void zero_tensor(const hfb_attention_backward *backward, float *out, const int64_t strides[3], int64_t rows,
+                        int64_t columns) {
+  if (!out) return;
+  for (int64_t i = 0; i < backward->batch * backward->heads; i++) {
+    zero_rows(out + i / backward->heads * strides[0] + i % backward->heads * strides[1], strides[2], 0, rows, columns);
+  }
+}
+
+static hfb_status check(const hfb_attention_backward *backward) {
+  const int64_t sizes[] = {backward->batch,     backward->heads,    backward->query_count,
+                           backward->key_count, backward->head_dim, backward->value_dim};
+  for (int i = 0; i < 6; i++) {
+    if (sizes[i] >= 0) continue;
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "gradient of attention with a negative size: %lld", (long long)sizes[i]);
+  }
+  if (backward->lse && backward->delta) return HFB_OK;
+  return HFB_FAIL(HFB_INVALID_ARGUMENT, "gradient of attention without %s: the forward's lse and sum(g * out) are needed",
+                  backward->lse ? "delta" : "lse");
+}
+
+hfb_status hfb_attention_backward_run(const hfb_attention_backward *backward, hfb_isa isa, hfb_pool *pool) {
+  HFB_TRY(check(backward));
+  if (isa > hfb_cpu()->isa) isa = hfb_cpu()->isa;
+  backward_job job = {
+      .backward = backward,
+      .kernels = hfb_gemm_isa_select(HFB_F32, isa),
+      .passes = hfb_attention_isa_select(isa),
+      .pool = pool,
+  };
+  HFB_TRY(hfb_attention_dropout_init(backward->dropout_p, backward->dropout_site, backward->random_state,
+                                     &job.dropout));
+  if (backward->batch == 0 || backward->heads == 0) return HFB_OK;
+  if (backward->query_count == 0 || backward->key_count == 0) {
+    zero_tensor(backward, backward->dq, backward->dq_strides, backward->query_count, backward->head_dim);
+    zero_tensor(backward, backward->dk, backward->dk_strides, backward->key_count, backward->head_dim);
+    zero_tensor(backward, backward->dv, backward->dv_strides, backward->key_count, backward->value_dim);
+    return HFB_OK;
+  }
+  plan(&job);
+  const size_t scratch_bytes = (size_t)job.layout.end * sizeof(float);
+  if (pool) {
+    HFB_TRY(hfb_pool_reserve_scratch(pool, scratch_bytes));
+  } else {
+    HFB_TRY(hfb_mem_alloc_aligned(scratch_bytes, ALIGNMENT, &job.own_scratch));
+  }
+  run_passes(&job);
+  hfb_mem_free(job.own_scratch);
+  return HFB_OK;
+}
