@@ -339,11 +339,123 @@ static void test_span_loss(void **state) {
   assert_near(got, want, "span", 0);
 }
 
+/* ---- Random sites ---- */
+
+/* The nodes of an op, in the order of the graph; returns how many there are. */
+static int nodes_of(const hfb_graph *graph, hfb_op op, int room, const hfb_node **out) {
+  int count = 0;
+  for (int i = 0; i < graph->node_count; i++) {
+    if (graph->nodes[i]->op != op) continue;
+    if (count < room) out[count] = graph->nodes[i];
+    count++;
+  }
+  return count;
+}
+
+/* dropout(softmax(q k^T), p) v, and dropout at p = 0.25 of the result. */
+static hfb_graph *dropping_graph(bool training, bool no_dropout, double p) {
+  const int64_t dims[] = {B, H, Q, D};
+  fixture f;
+  begin(&f);
+  f.nn.training = training;
+  f.nn.no_dropout = no_dropout;
+  hfb_value *x = hfb_input(&f.b, "x", HFB_F32, hfb_shape_of(4, dims));
+  hfb_nn_attention how = {.query_scale = 1, .score_scale = 1, .dropout = p};
+  hfb_output_add(&f.b, "out", hfb_nn_dropout(&f.nn, hfb_nn_attend(&f.nn, &how, x, x, x), 0.25));
+  hfb_graph *graph = NULL;
+  TRY(hfb_builder_finish(&f.b, &graph));
+  hfb_builder_deinit(&f.b);
+  return graph;
+}
+
+static void test_dropout(void **state) {
+  const hfb_node *sites[2], *products[2];
+  hfb_graph *graph = dropping_graph(true, false, 0.1);
+  assert_int_equal(nodes_of(graph, HFB_OP_DROPOUT, 2, sites), 2);
+  assert_int_equal(nodes_of(graph, HFB_OP_MATMUL, 2, products), 2);
+  assert_true(hfb_node_float(sites[0], HFB_ATTR_P) == 0.1);
+  assert_true(hfb_node_float(sites[1], HFB_ATTR_P) == 0.25);
+  assert_int_equal(hfb_node_int(sites[0], HFB_ATTR_SITE), 0);
+  assert_int_equal(hfb_node_int(sites[1], HFB_ATTR_SITE), 1);
+  assert_int_equal(sites[0]->inputs[0]->node->op, HFB_OP_SOFTMAX);
+  assert_ptr_equal(products[1]->inputs[0]->node, sites[0]);
+  assert_ptr_equal(sites[1]->inputs[0]->node, products[1]);
+  for (int i = 0; i < 2; i++) {
+    const hfb_node *drawn_from = sites[i]->inputs[1]->node;
+    assert_string_equal(hfb_node_text(drawn_from, HFB_ATTR_NAME, ""), HFB_RANDOM_STATE);
+  }
+  hfb_graph_destroy(graph);
+
+  graph = dropping_graph(true, false, 0);
+  assert_int_equal(nodes_of(graph, HFB_OP_DROPOUT, 2, sites), 1);
+  hfb_graph_destroy(graph);
+  for (int training = 0; training < 2; training++) {
+    graph = dropping_graph(training, training, 0.1);
+    assert_int_equal(nodes_of(graph, HFB_OP_DROPOUT, 2, sites), 0);
+    assert_int_equal(graph->parameter_count, 0);
+    hfb_graph_destroy(graph);
+  }
+}
+
+static void test_certain_dropout_is_refused(void **state) {
+  for (int training = 0; training < 2; training++) {
+    for (int layers = 0; layers < 2; layers++) {
+      fixture f;
+      begin(&f);
+      f.nn.training = training;
+      hfb_value *x = hfb_scalar(&f.b, HFB_F32, 1), *y = hfb_scalar(&f.b, HFB_F32, 2);
+      hfb_value *out = layers ? hfb_nn_layer_drop(&f.nn, x, y, 1) : hfb_nn_dropout(&f.nn, y, 1);
+      hfb_output_add(&f.b, "out", out);
+      hfb_graph *graph = NULL;
+      hfb_status status = hfb_builder_finish(&f.b, &graph);
+      hfb_builder_deinit(&f.b);
+      if (!training) {
+        assert_int_equal(status, HFB_OK);
+      } else {
+        assert_int_equal(status, HFB_UNSUPPORTED);
+        assert_non_null(strstr(hfb_error_message(), layers ? "layer drop of 1 " : "dropout of 1 "));
+      }
+      hfb_graph_destroy(graph);
+    }
+  }
+}
+
+/* One scalar draw decides between what a layer read and what it made. */
+static void test_layer_drop(void **state) {
+  for (int dropping = 0; dropping < 2; dropping++) {
+    fixture f;
+    begin(&f);
+    f.nn.training = true;
+    f.nn.no_dropout = !dropping;
+    hfb_value *before = hfb_input(&f.b, "before", HFB_F32, hfb_shape_of(1, (int64_t[]){5}));
+    hfb_value *after = hfb_unary(&f.b, HFB_OP_EXP, before), *out = hfb_nn_layer_drop(&f.nn, before, after, 0.05);
+    hfb_output_add(&f.b, "out", out);
+    if (dropping) {
+      assert_int_equal(out->node->op, HFB_OP_WHERE);
+      const hfb_value *keep = out->node->inputs[0];
+      assert_int_equal(keep->node->op, HFB_OP_RANDOM_KEEP);
+      assert_int_equal(keep->shape.rank, 0);
+      assert_true(hfb_node_float(keep->node, HFB_ATTR_P) == 0.05);
+      assert_ptr_equal(out->node->inputs[1], after);
+      assert_ptr_equal(out->node->inputs[2], before);
+    } else {
+      assert_ptr_equal(out, after);
+    }
+    hfb_graph *graph = NULL;
+    TRY(hfb_builder_finish(&f.b, &graph));
+    hfb_builder_deinit(&f.b);
+    hfb_graph_destroy(graph);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_activations),   cmocka_unit_test(test_attention), cmocka_unit_test(test_heads),
-      cmocka_unit_test(test_masks),         cmocka_unit_test(test_positions), cmocka_unit_test(test_relative_bias),
+      cmocka_unit_test(test_activations),   cmocka_unit_test(test_attention),
+      cmocka_unit_test(test_heads),         cmocka_unit_test(test_masks),
+      cmocka_unit_test(test_positions),     cmocka_unit_test(test_relative_bias),
       cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_span_loss),
+      cmocka_unit_test(test_dropout),       cmocka_unit_test(test_certain_dropout_is_refused),
+      cmocka_unit_test(test_layer_drop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,7 +105,8 @@ int hfb_bart_layers_cached(const hfb_bart_layers *layers) {
 hfb_value *hfb_bart_layers_run(hfb_nn *nn, const hfb_bart_layers *layers, hfb_value *x) {
   for (int64_t i = 0; i < layers->count; i++) {
     hfb_scope_push(nn->b, "layers.%d", (int)i);
-    x = layer(nn, layers, x, layers->cache == NULL ? NULL : layers->cache + i * hfb_bart_layers_cached(layers));
+    hfb_value **cache = layers->cache == NULL ? NULL : layers->cache + i * hfb_bart_layers_cached(layers);
+    x = hfb_nn_layer_drop(nn, x, layer(nn, layers, x, cache), layers->layer_drop);
     hfb_scope_pop(nn->b);
   }
   return x;

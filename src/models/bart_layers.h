@@ -13,7 +13,7 @@ typedef struct hfb_bart_layers {
   bool no_biases;       /* in linear layers */
   bool plain_norms;     /* without weight and bias */
   const char *activation;
-  double dropout, attention_dropout, activation_dropout;
+  double dropout, attention_dropout, activation_dropout, layer_drop;
   hfb_value *self_bias;            /* additive mask of self-attention, NULL: none */
   hfb_value *memory, *memory_bias; /* the encoder's output and its mask; NULL: cross-attention does not run */
   hfb_value *

@@ -109,7 +109,6 @@ static hfb_value *embed(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits 
 
 /* The encoder or the decoder. */
 static hfb_value *run_stack(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits *traits, stack *s, hfb_value *ids) {
-  hfb_call_check_layerdrop(nn, call, s->decoder ? "decoder_layerdrop" : "encoder_layerdrop");
   hfb_scope_push(nn->b, s->decoder ? "decoder" : "encoder");
   hfb_value *x = hfb_bart_layers_run(nn, &s->layers, embed(nn, call, traits, s, ids));
   if (traits->pre_norm) x = hfb_nn_layer_norm(nn, "layer_norm", x, HFB_BART_NORM_EPS);
@@ -132,6 +131,7 @@ static stack encoder_of(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits 
   s.layers.count = hfb_call_int(call, "encoder_layers");
   s.layers.heads = hfb_call_int(call, "encoder_attention_heads");
   s.layers.ffn = hfb_call_int(call, "encoder_ffn_dim");
+  s.layers.layer_drop = hfb_call_float(call, "encoder_layerdrop");
   hfb_value *mask = hfb_call_ids(nn, call, "attention_mask", call->batch, call->length);
   if (mask != NULL) s.layers.self_bias = hfb_nn_padding_bias(nn, mask);
   return s;
@@ -150,6 +150,7 @@ static stack decoder_of(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits 
   s.layers.count = hfb_call_int(call, "decoder_layers");
   s.layers.heads = hfb_call_int(call, "decoder_attention_heads");
   s.layers.ffn = hfb_call_int(call, "decoder_ffn_dim");
+  s.layers.layer_drop = hfb_call_float(call, "decoder_layerdrop");
   s.layers.self_bias = hfb_bart_causal_bias(nn, call, mask_name, length);
   s.layers.cache = hfb_call_values(nn, cached * s.layers.count);
   return s;

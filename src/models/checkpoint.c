@@ -36,7 +36,9 @@ static bool is_ignored(const char *patterns, const char *name) {
   return false;
 }
 
+/* The state of the random generator is a parameter of the graph, but not one of the model. */
 static const char *parameter_named(const hfb_graph *graph, const char *name) {
+  if (strcmp(name, HFB_RANDOM_STATE) == 0) return NULL;
   for (int i = 0; i < graph->parameter_count; i++) {
     const char *candidate = hfb_node_text(graph->parameters[i]->node, HFB_ATTR_NAME, "");
     if (strcmp(candidate, name) == 0) return candidate;

@@ -62,9 +62,6 @@ void hfb_call_check_length(hfb_nn *nn, const hfb_call *call, const char *what, i
 /* Fails when the width does not divide into heads. */
 void hfb_call_check_heads(hfb_nn *nn, const hfb_call *call, const char *width_field, const char *heads_field);
 
-/* Fails in training when the configuration's `field` is not 0: layers are not dropped. */
-void hfb_call_check_layerdrop(hfb_nn *nn, const hfb_call *call, const char *field);
-
 /* Room for `count` values, owned by the graph; NULL (and the builder failed) when out of memory. */
 hfb_value **hfb_call_values(hfb_nn *nn, int64_t count);
 

@@ -165,12 +165,6 @@ void hfb_call_check_heads(hfb_nn *nn, const hfb_call *call, const char *width_fi
                    heads_field, (long long)heads);
 }
 
-void hfb_call_check_layerdrop(hfb_nn *nn, const hfb_call *call, const char *field) {
-  double p = hfb_call_float(call, field);
-  if (!nn->training || p == 0) return;
-  hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "layer drop of %g in training is not implemented; set %s to 0", p, field);
-}
-
 int64_t hfb_call_int(const hfb_call *call, const char *field) {
   return hfb_config_int(call->config, field);
 }
@@ -279,7 +273,7 @@ hfb_status hfb_model_build(const hfb_model_request *request, hfb_graph **out_gra
     hfb_value *given = hfb_input(&builder, input->name, input->dtype, input->shape);
     values[i] = merge_choices(&builder, &call, given);
   }
-  hfb_nn nn = {.b = &builder, .training = request->training, .init_std = 0.02};
+  hfb_nn nn = {.b = &builder, .training = request->training, .no_dropout = request->no_dropout, .init_std = 0.02};
   row->build(&nn, &call);
   hfb_status status = hfb_builder_finish(&builder, out_graph);
   hfb_builder_deinit(&builder);

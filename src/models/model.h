@@ -35,7 +35,8 @@ typedef struct hfb_model_input {
 typedef struct hfb_model_request {
   const char *class_name;
   const hfb_config *config;
-  bool training; /* dropout sites are active */
+  bool training;   /* dropout sites are active, and what else the HF class does in train() only */
+  bool no_dropout; /* in training: every dropout and layer drop counts as 0, for debugging */
   int input_count;
   const hfb_model_input *inputs;
 } hfb_model_request;

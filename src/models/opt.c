@@ -70,7 +70,6 @@ static hfb_value *decoder(hfb_nn *nn, const hfb_call *call, const hfb_bart_layer
 static void causal_lm(hfb_nn *nn, const hfb_call *call) {
   nn->init_std = hfb_call_float(call, "init_std");
   hfb_call_check_heads(nn, call, "hidden_size", "num_attention_heads");
-  hfb_call_check_layerdrop(nn, call, "layerdrop");
   hfb_bart_layers layers = {.count = hfb_call_int(call, "num_hidden_layers"),
                             .width = hfb_call_int(call, "hidden_size"),
                             .heads = hfb_call_int(call, "num_attention_heads"),
@@ -81,6 +80,7 @@ static void causal_lm(hfb_nn *nn, const hfb_call *call) {
                             .activation = hfb_call_text(call, "activation_function"),
                             .dropout = hfb_call_float(call, "dropout"),
                             .attention_dropout = hfb_call_float(call, "attention_dropout"),
+                            .layer_drop = hfb_call_float(call, "layerdrop"),
                             .self_bias = hfb_bart_causal_bias(nn, call, "attention_mask", call->length)};
   layers.cache = hfb_call_values(nn, 2 * layers.count);
   if (layers.cache == NULL) return;

@@ -53,7 +53,6 @@ static void causal_lm(hfb_nn *nn, const hfb_call *call) {
   hfb_builder *b = nn->b;
   nn->init_std = hfb_call_float(call, "init_std");
   hfb_call_check_heads(nn, call, "d_model", "attention_heads");
-  hfb_call_check_layerdrop(nn, call, "layerdrop");
   hfb_bart_layers layers = {.count = hfb_call_int(call, "num_layers"),
                             .width = hfb_call_int(call, "d_model"),
                             .heads = hfb_call_int(call, "attention_heads"),
@@ -62,6 +61,7 @@ static void causal_lm(hfb_nn *nn, const hfb_call *call) {
                             .activation = hfb_call_text(call, "activation_function"),
                             .dropout = hfb_call_float(call, "dropout"),
                             .attention_dropout = hfb_call_float(call, "attention_dropout"),
+                            .layer_drop = hfb_call_float(call, "layerdrop"),
                             .activation_dropout = hfb_call_float(call, "activation_dropout"),
                             .self_bias = hfb_bart_causal_bias(nn, call, "attention_mask", call->length)};
   layers.cache = hfb_call_values(nn, 2 * layers.count);

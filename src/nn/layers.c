@@ -86,13 +86,3 @@ void hfb_nn_layer_norm_declare(hfb_nn *nn, const char *name, int64_t width) {
   module_parameter(nn, name, "weight", vector(width), hfb_init_constant(1));
   bias_of(nn, name, width);
 }
-
-hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p) {
-  if (nn->training && p > 0) {
-    hfb_builder_fail(nn->b, HFB_UNSUPPORTED,
-                     "dropout of %g in training is not implemented; set the dropout values of the configuration to 0",
-                     p);
-    return NULL;
-  }
-  return x;
-}

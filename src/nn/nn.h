@@ -12,6 +12,7 @@
 typedef struct hfb_nn {
   hfb_builder *b;
   bool training;
+  bool no_dropout; /* in training: every probability counts as 0 */
   double init_std; /* of the normal distribution that linear and embedding weights start from */
 } hfb_nn;
 
@@ -37,6 +38,15 @@ hfb_value *hfb_nn_embedding(hfb_nn *nn, const char *name, hfb_value *ids, int64_
 hfb_value *hfb_nn_layer_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps);
 void hfb_nn_layer_norm_declare(hfb_nn *nn, const char *name, int64_t width);
 
+/* ---- Random sites (dropout.c) ---- */
+
+/* nn.Dropout: x itself unless training with p > 0. Every site of the HF class calls it, those with p = 0 too. */
+hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p);
+/* LayerDrop (Fan et al., 2019) of a layer that made `after` of `before`: `before` with probability p, when training.
+ * The layer is computed in any case and then left out, so its weights get zero gradients where the framework has
+ * none. */
+hfb_value *hfb_nn_layer_drop(hfb_nn *nn, hfb_value *before, hfb_value *after, double p);
+
 /* ---- Convolutions along the tokens of [B,S,D], zeros beyond the ends (convolution.c) ---- */
 
 /* Kernels are odd and at most this long. */
@@ -50,9 +60,6 @@ hfb_value *hfb_nn_window_sum(hfb_nn *nn, hfb_value *x, int64_t kernel, hfb_value
 hfb_value *hfb_nn_depthwise_convolution(hfb_nn *nn, const char *name, hfb_value *x, int64_t kernel);
 /* nn.Conv1d: weight [out,D,kernel], bias [out]. */
 hfb_value *hfb_nn_convolution(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, int64_t kernel);
-
-/* nn.Dropout with probability p: x itself unless training with p > 0. Every site of the HF class calls it. */
-hfb_value *hfb_nn_dropout(hfb_nn *nn, hfb_value *x, double p);
 
 /* ---- Activations by their ACT2FN name (activations.def, activations.c) ---- */
 
