@@ -280,13 +280,15 @@ static const struct {
 } searches[] = {
     {X "%n = log(%x; scope=\"layer.3\"):f32[30,30] %e = exp(%n):f32[30,30] output \"y\" = %e",
      "layer.3: log gives nan (node 1; its inputs are finite)"},
-    {X "%z = mul_scalar(%x; value=0):f32[30,30] %d = div(%x, %z):f32[30,30] output \"y\" = %d", "updates: div gives inf"},
+    {X "%z = mul_scalar(%x; value=0):f32[30,30] %d = div(%x, %z):f32[30,30] output \"y\" = %d",
+     "updates: div gives inf"},
     {LARGE "%d = mul(%l, %l):f32[30,30] output \"y\" = %d", "updates: mul gives inf"},
     {LARGE X "%d = mul(%l, %l; scope=\"first\"):f32[30,30] %s = sub(%d, %d; scope=\"second\"):f32[30,30] "
            "output \"y\" = %s", "first: mul gives inf"},
-    {LARGE P "%a = mul_scalar(%p; value=0):f32[30,30] %n = sub(%p, %l; scope=\"fine\"):f32[30,30] update %p = %n", NULL},
-    {P "%e = mul_scalar(%p; value=1e30):f32[30,30] %s = mul_scalar(%e; value=1e9, scope=\"s\"):f32[30,30] update %p = %s",
-     "s: mul_scalar gives inf"},
+    {LARGE P "%a = mul_scalar(%p; value=0):f32[30,30] %n = sub(%p, %l; scope=\"fine\"):f32[30,30] update %p = %n",
+     NULL},
+    {P "%e = mul_scalar(%p; value=1e30):f32[30,30] %s = mul_scalar(%e; value=1e9, scope=\"s\"):f32[30,30] "
+       "update %p = %s", "s: mul_scalar gives inf"},
     {X P "%n = mul_scalar(%p; value=1e39, scope=\"in place\"):f32[30,30] update %p = %n",
      "in place: mul_scalar gives inf"},
     /* A mask of -inf, built as models do, and the softmax over it. */

@@ -4,8 +4,8 @@
 
 #include "kernels/kernel.h"
 
-/* Before the kernel runs: nan and infinities of its results would be its own, because all float inputs are finite. False
- * for sources, where and movement: what they hold was put there by the model, such as the -inf of a mask. */
+/* Before the kernel runs: nan and infinities of its results would be its own, because all float inputs are finite.
+ * False for sources, where and movement: what they hold was put there by the model, such as the -inf of a mask. */
 bool hfb_nonfinite_may_start_at(const hfb_kernel_call *call);
 
 /* After it: HFB_MISMATCH, "<scope>: <op> gives nan", or inf, when a result is not finite. fallback_scope: of nodes that

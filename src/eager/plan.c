@@ -18,7 +18,8 @@ static hfb_eager_storage *storage_of(const hfb_eager_plan *plan, const hfb_value
 static void place_in_own_storage(hfb_eager_plan *plan, const hfb_value *value, hfb_eager_storage_kind kind, int index) {
   int id = plan->storage_count++;
   plan->storages[id] = (hfb_eager_storage){.kind = kind, .index = index, .value = value, .last_use = value->node->id};
-  plan->places[value->id] = (hfb_eager_place){.storage = id, .tensor = hfb_tensor_borrow(value->dtype, &value->shape, NULL)};
+  plan->places[value->id] =
+      (hfb_eager_place){.storage = id, .tensor = hfb_tensor_borrow(value->dtype, &value->shape, NULL)};
 }
 
 static bool place_as_view(hfb_eager_plan *plan, const hfb_node *node) {
