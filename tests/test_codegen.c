@@ -124,8 +124,9 @@ static void fail_case(const loop_case *c, uint64_t seed, const char *target, con
   fail_msg("seed %llu on %s: %s", (unsigned long long)seed, target, what);
 }
 
-/* Every stored element, and that nothing else was written. */
-static void check_case(const loop_case *c, uint64_t seed, const char *target, const expectation *e, fenced *slots) {
+/* Every stored element, and that nothing else was written: `before` is what the slots held. */
+static void check_case(const loop_case *c, uint64_t seed, const char *target, const expectation *e, fenced *slots,
+                       char *const *before) {
   char what[160];
   for (size_t i = 0; i < e->count; i++) {
     const expected_element *x = &e->elements[i];
@@ -142,12 +143,12 @@ static void check_case(const loop_case *c, uint64_t seed, const char *target, co
     } else {
       compared_count++;
     }
-    memset(data, 0x5a, hfb_dtype_bytes(dtype));
+    memcpy(data, before[slot] + (data - slots[slot].data), hfb_dtype_bytes(dtype));
   }
   for (int s = 0; s < c->loop.store_count; s++) {
     const fenced *f = &slots[c->stores[s].slot];
     for (size_t b = 0; b < f->bytes; b++) {
-      if ((unsigned char)f->data[b] == 0x5a) continue;
+      if (f->data[b] == before[c->stores[s].slot][b]) continue;
       snprintf(what, sizeof what, "store %d wrote byte %zu of slot %d, which is not its own", s, b, c->stores[s].slot);
       fail_case(c, seed, target, what);
     }
@@ -209,25 +210,34 @@ static void run_tiles(loop_case *c, void *function, void *const *slots, int64_t 
 static void run_case(loop_case c, uint64_t seed, void *function, const char *target) {
   fenced memory[LOOP_CASE_SLOTS] = {{0}};
   void *slots[LOOP_CASE_SLOTS] = {NULL};
+  char *before[LOOP_CASE_SLOTS] = {NULL};
   const bool rows = c.loop.kind == HFB_LOOP_ROWS;
   if (!rows) c.elements[0] = c.loop.extent[c.loop.rank - 2] * c.loop.extent[c.loop.rank - 1];
   for (int s = 0; s < c.loop.slot_count; s++) {
     memory[s] = fenced_create((size_t)c.elements[s] * hfb_dtype_bytes(c.dtypes[s]), s % 2 == 0);
     slots[s] = memory[s].data;
-    bool stored = false;
-    for (int i = 0; i < c.loop.store_count; i++) stored = stored || c.stores[i].slot == s;
-    if (!stored || (s == 0 && !rows)) loop_case_fill(&c, s, slots[s], c.elements[s]);
+    bool only_stored = s > 0 || rows;
+    for (int t = 0; t < c.loop.term_count; t++)
+      only_stored = only_stored && (c.terms[t].kind != HFB_TERM_LOAD || c.terms[t].slot != s);
+    if (!only_stored) loop_case_fill(&c, s, slots[s], c.elements[s]);
   }
-  if (c.in_place >= 0) {
-    fenced_destroy(&memory[c.stores[0].slot]);
-    memory[c.stores[0].slot] = (fenced){.data = memory[c.in_place].data, .bytes = memory[c.in_place].bytes};
-    slots[c.stores[0].slot] = slots[c.in_place];
+  if (c.loop.site_count > 0) slots[c.loop.site_slot] = c.sites;
+  for (int i = 0; i < c.loop.store_count; i++) {
+    const int slot = c.stores[i].slot, place = c.in_place[i];
+    if (place < 0 || place == slot) continue;
+    fenced_destroy(&memory[slot]);
+    memory[slot] = (fenced){.data = memory[place].data, .bytes = memory[place].bytes};
+    slots[slot] = slots[place];
+  }
+  for (int s = 0; s < c.loop.slot_count; s++) {
+    assert_int_equal(hfb_mem_alloc(memory[s].bytes + 1, 1, &before[s]), HFB_OK);
+    memcpy(before[s], memory[s].data, memory[s].bytes);
   }
   const int64_t batch = rows ? 0 : random_below(&c.random, c.loop.extent[0] + (c.loop.extent[0] == 0));
   const int64_t head =
       c.loop.kind == HFB_LOOP_SCORE ? random_below(&c.random, c.loop.extent[1] + (c.loop.extent[1] == 0)) : 0;
   bool empty = false;
-  for (int d = 0; d + 1 < c.loop.rank; d++) empty = empty || c.loop.extent[d] == 0;
+  for (int d = 0; d < c.loop.rank - rows; d++) empty = empty || c.loop.extent[d] == 0;
   expectation e = {0};
   if (!empty) assert_int_equal(loop_interpret(&c.loop, slots, batch, head, expect_element, &e), HFB_OK);
   if (rows) {
@@ -237,9 +247,12 @@ static void run_case(loop_case c, uint64_t seed, void *function, const char *tar
   } else if (!empty) {
     run_tiles(&c, function, slots, batch, head);
   }
-  if (rows || !empty) check_case(&c, seed, target, &e, memory);
+  if (rows || !empty) check_case(&c, seed, target, &e, memory, before);
   hfb_mem_free(e.elements);
-  for (int s = 0; s < c.loop.slot_count; s++) fenced_destroy(&memory[s]);
+  for (int s = 0; s < c.loop.slot_count; s++) {
+    fenced_destroy(&memory[s]);
+    hfb_mem_free(before[s]);
+  }
 }
 
 static void run_unit(const uint64_t *seeds, int count, hfb_isa isa, const char *target) {
@@ -450,6 +463,102 @@ static void test_verify(void **state) {
   ASSERT_REFUSED(s.terms[0].args[0] = 0, "does not come before");
 }
 
+/* out = keep ? in : 0, elements of the mask from 40 on. */
+typedef struct mask_loop {
+  hfb_loop loop;
+  hfb_term terms[7];
+  hfb_store store;
+  hfb_dtype dtypes[4];
+  int64_t site;
+} mask_loop;
+
+static void mask_loop_init(mask_loop *m) {
+  memset(m, 0, sizeof *m);
+  for (int t = 0; t < 7; t++) m->terms[t].args[0] = m->terms[t].args[1] = m->terms[t].args[2] = -1;
+  m->terms[0].strides[0] = m->terms[1].strides[0] = 100;
+  m->terms[0].strides[1] = m->terms[1].strides[1] = 1;
+  m->terms[1].kind = HFB_TERM_INDEX;
+  m->terms[1].offset = 40;
+  for (int t = 2; t < 4; t++) { /* seed and step */
+    m->terms[t].slot = 1;
+    m->terms[t].offset = t - 2;
+    m->terms[t].per_row = true;
+  }
+  m->terms[1].dtype = m->terms[2].dtype = m->terms[3].dtype = m->dtypes[1] = m->dtypes[3] = HFB_I64;
+  m->terms[4] =
+      (hfb_term){.kind = HFB_TERM_OP, .dtype = HFB_BOOL, .op = HFB_OP_RANDOM_KEEP, .args = {1, 2, 3}, .value = 0.25};
+  m->terms[5].kind = HFB_TERM_SCALAR;
+  m->terms[5].per_row = true;
+  m->terms[6] = (hfb_term){.kind = HFB_TERM_OP, .op = HFB_OP_WHERE, .args = {4, 0, 5}};
+  m->store = (hfb_store){.term = 6, .slot = 2, .strides = {100, 1}};
+  m->site = 17;
+  m->loop = (hfb_loop){.kind = HFB_LOOP_ROWS,
+                       .rank = 2,
+                       .extent = {7, 100},
+                       .term_count = 7,
+                       .store_count = 1,
+                       .terms = m->terms,
+                       .stores = &m->store,
+                       .slot_count = 4,
+                       .slot_dtypes = m->dtypes,
+                       .site_count = 1,
+                       .sites = &m->site,
+                       .site_slot = 3};
+}
+
+#define ASSERT_MASK_REFUSED(change, fragment)                                        \
+  do {                                                                               \
+    mask_loop m;                                                                     \
+    mask_loop_init(&m);                                                              \
+    change;                                                                          \
+    assert_int_not_equal(hfb_loop_verify(&m.loop), HFB_OK);                          \
+    if (!strstr(hfb_error_message(), fragment)) fail_msg("%s", hfb_error_message()); \
+  } while (0)
+
+static void loop_text(const hfb_loop *loop, hfb_strbuf *out_print, hfb_strbuf *out_code) {
+  hfb_strbuf_clear(out_print);
+  hfb_strbuf_clear(out_code);
+  assert_int_equal(hfb_loop_print(loop, out_print), HFB_OK);
+  assert_int_equal(hfb_codegen_loop(loop, "f", NULL, HFB_ISA_AVX2, out_code), HFB_OK);
+}
+
+/* The site is no part of the text, so that layers share functions; the probability is. */
+static void test_masks(void **state) {
+  (void)state;
+  mask_loop m;
+  mask_loop_init(&m);
+  assert_int_equal(hfb_loop_verify(&m.loop), HFB_OK);
+  ASSERT_MASK_REFUSED(m.terms[4].site = 1, "site 1 of 1");
+  ASSERT_MASK_REFUSED(m.loop.site_count = 0, "site 0 of 0");
+  ASSERT_MASK_REFUSED(m.terms[4].value = 1.5, "probability 1.5");
+  ASSERT_MASK_REFUSED(m.terms[4].args[0] = 0, "argument 0 is f32");
+  ASSERT_MASK_REFUSED(m.terms[4].dtype = HFB_I64, "gives bool");
+  ASSERT_MASK_REFUSED(m.loop.site_slot = 1, "slot 1 is not for 1 sites");
+  ASSERT_MASK_REFUSED(m.loop.site_slot = 4, "slot 4 is not");
+  ASSERT_MASK_REFUSED(m.dtypes[3] = HFB_F32, "slot 3 is not");
+  ASSERT_MASK_REFUSED(m.loop.sites = NULL, "slot 3 is not");
+  hfb_strbuf print, code, other_print, other_code;
+  hfb_strbuf_init(&print);
+  hfb_strbuf_init(&code);
+  hfb_strbuf_init(&other_print);
+  hfb_strbuf_init(&other_code);
+  loop_text(&m.loop, &print, &code);
+  assert_non_null(strstr(hfb_strbuf_text(&print), "rows [7,100] slots f32 i64 f32 i64, sites in slot3\n"));
+  assert_non_null(strstr(hfb_strbuf_text(&print), "  t4: bool = random_keep t1 t2 t3 site0 p 0.25\n"));
+  m.site = 18;
+  loop_text(&m.loop, &other_print, &other_code);
+  assert_string_equal(hfb_strbuf_text(&print), hfb_strbuf_text(&other_print));
+  assert_string_equal(hfb_strbuf_text(&code), hfb_strbuf_text(&other_code));
+  m.terms[4].value = 0.5;
+  loop_text(&m.loop, &other_print, &other_code);
+  assert_string_not_equal(hfb_strbuf_text(&print), hfb_strbuf_text(&other_print));
+  assert_string_not_equal(hfb_strbuf_text(&code), hfb_strbuf_text(&other_code));
+  hfb_strbuf_deinit(&print);
+  hfb_strbuf_deinit(&code);
+  hfb_strbuf_deinit(&other_print);
+  hfb_strbuf_deinit(&other_code);
+}
+
 static void test_text(void **state) {
   (void)state;
   small_loop s;
@@ -502,8 +611,8 @@ int main(int argc, char **argv) {
   if (argc > 1) first_seed = strtoull(argv[1], NULL, 10);
   if (argc > 2) seed_count = strtoull(argv[2], NULL, 10);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_verify),       cmocka_unit_test(test_text),      cmocka_unit_test(test_failing_memory),
-      cmocka_unit_test(test_random_loops), cmocka_unit_test(test_functions),
+      cmocka_unit_test(test_verify), cmocka_unit_test(test_text),         cmocka_unit_test(test_failing_memory),
+      cmocka_unit_test(test_masks),  cmocka_unit_test(test_random_loops), cmocka_unit_test(test_functions),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,19 +141,36 @@ static void write_pointers(hfb_codegen *g, int level) {
 
 /* ---- one row ---- */
 
-/* Values of the row that are known when `level` passes are over. */
-static void write_row_terms(hfb_codegen *g, int level) {
+static void write_row_term(hfb_codegen *g, int t) {
   char name[HFB_MAX_NAME];
+  if (g->loop->terms[t].kind == HFB_TERM_SCALAR) return; /* literals stand where they are used */
+  hfb_codegen_begin_line(g);
+  hfb_strbuf_printf(g->out, "const %s %s = ", hfb_codegen_c_type(g->loop->terms[t].dtype),
+                    hfb_codegen_term_name(g->loop, t, name));
+  hfb_codegen_expression(g, t, NULL, g->out);
+  hfb_codegen_end_line(g);
+}
+
+/* Before the first row: values that are the same in all of them. */
+static void write_invariants(hfb_codegen *g) {
+  for (int t = 0; t < g->loop->term_count; t++) {
+    if (g->plan->terms[t].invariant) write_row_term(g, t);
+  }
+}
+
+/* Values of the row that are known when `level` passes are over, and the masks drawn with them. */
+static void write_row_terms(hfb_codegen *g, int level) {
   for (int t = 0; t < g->loop->term_count; t++) {
     const hfb_term *term = &g->loop->terms[t];
     const hfb_term_plan *plan = &g->plan->terms[t];
-    if (!plan->needed || !term->per_row || plan->level != level) continue;
-    if (term->kind == HFB_TERM_SCALAR || term->kind == HFB_TERM_REDUCE) continue;
-    hfb_codegen_begin_line(g);
-    hfb_strbuf_printf(g->out, "const %s %s = ", hfb_codegen_c_type(term->dtype),
-                      hfb_codegen_term_name(g->loop, t, name));
-    hfb_codegen_expression(g, t, NULL, g->out);
-    hfb_codegen_end_line(g);
+    if (!plan->needed || plan->level != level) continue;
+    if (plan->drawn) {
+      hfb_codegen_begin_line(g);
+      hfb_codegen_draw(g, t, g->out);
+      hfb_codegen_end_line(g);
+    } else if (term->per_row && !plan->invariant && term->kind != HFB_TERM_REDUCE) {
+      write_row_term(g, t);
+    }
   }
 }
 
@@ -196,6 +213,17 @@ static void write_slots(hfb_codegen *g) {
     hfb_codegen_slot_name(g, slot, g->out);
     hfb_strbuf_printf(g->out, " = slots[%d]", slot);
     hfb_codegen_end_line(g);
+  }
+  if (g->loop->site_count > 0) hfb_codegen_line(g, "const int64_t *const sites = slots[%d];", g->loop->site_slot);
+}
+
+/* The bits of drawn masks. */
+static void write_masks(hfb_codegen *g) {
+  char name[HFB_MAX_NAME];
+  for (int t = 0; t < g->loop->term_count; t++) {
+    if (!g->plan->terms[t].drawn) continue;
+    hfb_codegen_line(g, "uint64_t %s_bits[%" PRId64 "];", hfb_codegen_term_name(g->loop, t, name),
+                     g->loop->extent[g->loop->rank - 1] / 64 + 1);
   }
 }
 
@@ -250,6 +278,8 @@ static void write_rows_function(hfb_codegen *g, const char *name) {
   if (!is_empty(g->loop)) {
     write_slots(g);
     write_kept(g);
+    write_masks(g);
+    write_invariants(g);
     if (split) write_first_row(g);
     hfb_codegen_line(g, "for (int64_t row = row_begin; row < row_end; row++) {");
     g->indent = 2;
@@ -274,6 +304,8 @@ static void write_tile_function(hfb_codegen *g, const char *name) {
     hfb_codegen_line(g, "void *const *const slots = context;");
     hfb_codegen_line(g, "const int64_t row_end = row_begin + row_count, col_end = col_begin + col_count;");
     write_slots(g);
+    write_masks(g);
+    write_invariants(g);
     const char *row = g->index[g->loop->rank - 2];
     hfb_codegen_line(g, "for (int64_t %s = row_begin; %s < row_end; %s++) {", row, row, row);
     g->indent = 2;

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/rng.h"
+
 /* Prefix of the helpers that stand for "hfb_" in an expression of ops.def, by form or dtype (see the prelude). */
 static const char *const form_prefix[] = {
     [HFB_FORM_F32] = "v_", [HFB_FORM_MASK] = "vi_", [HFB_FORM_I32] = "vi_", [HFB_FORM_I64] = "vl_"};
@@ -373,6 +375,7 @@ static void append_vector_cast(const hfb_codegen *g, int t, hfb_strbuf *out) {
 /* The form in which the args of an operation meet: that of the result, except for comparisons. */
 static hfb_term_form operand_form(const hfb_codegen *g, const hfb_term *term, hfb_term_form result) {
   const bool compare = term->op == HFB_OP_EQ || term->op == HFB_OP_NE || term->op == HFB_OP_LT || term->op == HFB_OP_LE;
+  if (term->op == HFB_OP_RANDOM_KEEP && result != HFB_FORM_SCALAR) return HFB_FORM_I64;
   if (!compare || result == HFB_FORM_SCALAR) return result;
   const hfb_dtype dtype = g->loop->terms[term->args[0]].dtype;
   if (dtype == HFB_F32) return HFB_FORM_F32;
@@ -389,16 +392,47 @@ static hfb_term_form operand_form(const hfb_codegen *g, const hfb_term *term, hf
 
 static void append_op_operand(const hfb_codegen *g, const hfb_term *term, int i, hfb_term_form form, bool call,
                               hfb_strbuf *out) {
+  if (i > 0 && term->op == HFB_OP_RANDOM_KEEP) form = HFB_FORM_SCALAR;
   if (i == 0 && term->op == HFB_OP_WHERE && form != HFB_FORM_SCALAR) form = HFB_FORM_MASK;
   /* The operators of vectors take scalars too. */
   if (form == HFB_FORM_F32 && !call && g->loop->terms[term->args[i]].per_row) form = HFB_FORM_SCALAR;
   hfb_codegen_operand(g, term->args[i], form, out);
 }
 
-/* Fills in the expression of ops.def: $0 $1 $2 are the args, $v is the attribute, hfb_ becomes the prefix of the
- * helpers. */
+void hfb_codegen_draw(const hfb_codegen *g, int t, hfb_strbuf *out) {
+  char name[HFB_MAX_NAME];
+  const hfb_term *term = &g->loop->terms[t], *index = &g->loop->terms[term->args[0]];
+  const bool rows = g->loop->kind == HFB_LOOP_ROWS;
+  const int inner = g->loop->rank - 1;
+  hfb_strbuf_printf(out, "draw_row(%s_bits, ", hfb_codegen_term_name(g->loop, t, name));
+  hfb_codegen_affine(g, index->offset, index->strides, inner, out);
+  if (rows)
+    hfb_strbuf_printf(out, ", %" PRId64, g->loop->extent[inner]);
+  else
+    hfb_strbuf_append(out, " + col_begin, col_count");
+  for (int i = 1; i <= 2; i++) {
+    hfb_strbuf_append(out, ", ");
+    append_scalar(g, term->args[i], out);
+  }
+  hfb_strbuf_printf(out, ", sites[%d], %" PRIu32 ")", term->site, hfb_random_threshold(term->value));
+}
+
+static void append_drawn(const hfb_codegen *g, int t, bool vector, hfb_strbuf *out) {
+  char name[HFB_MAX_NAME];
+  const char *j = g->index[g->loop->rank - 1];
+  hfb_strbuf_printf(out, "%srow_bits(%s_bits, %s%s)%s", vector ? "vi_from_bits(" : "",
+                    hfb_codegen_term_name(g->loop, t, name), j, g->loop->kind == HFB_LOOP_ROWS ? "" : " - col_begin",
+                    vector ? ")" : " & 1");
+}
+
+/* Fills in the expression of ops.def: $0 $1 $2 are the args; $v, $s and $t come from attributes; hfb_ becomes the
+ * prefix of the helpers. */
 static void append_op(const hfb_codegen *g, int t, bool vector, hfb_strbuf *out) {
   const hfb_term *term = &g->loop->terms[t];
+  if (g->plan->terms[t].drawn) {
+    append_drawn(g, t, vector, out);
+    return;
+  }
   const hfb_term_form result = vector ? g->plan->terms[t].form : HFB_FORM_SCALAR;
   if (term->op == HFB_OP_CAST) {
     if (vector)
@@ -413,11 +447,17 @@ static void append_op(const hfb_codegen *g, int t, bool vector, hfb_strbuf *out)
   const char *end = text + strlen(text);
   if (text[0] == '(') text++, end--; /* a statement of its own needs no parentheses */
   const bool call = strstr(text, "hfb_") != NULL;
-  const bool wide_compare = form == HFB_FORM_I64 && result == HFB_FORM_MASK;
+  const bool wide_compare = form == HFB_FORM_I64 && result == HFB_FORM_MASK && !call;
   if (wide_compare) hfb_strbuf_append(out, "vl_mask(");
   while (text < end) {
     if (text[0] == '$' && text[1] == 'v') {
       hfb_codegen_literal(term->dtype, term->value, out);
+      text += 2;
+    } else if (text[0] == '$' && text[1] == 's') {
+      hfb_strbuf_printf(out, "sites[%d]", term->site);
+      text += 2;
+    } else if (text[0] == '$' && text[1] == 't') {
+      hfb_strbuf_printf(out, "%" PRIu32, hfb_random_threshold(term->value));
       text += 2;
     } else if (text[0] == '$') {
       append_op_operand(g, term, text[1] - '0', form, call, out);

@@ -47,6 +47,9 @@ void hfb_codegen_operand(const hfb_codegen *g, int term, hfb_term_form form, hfb
  * use, as text. Terms that do not vary along the row, and all terms of scalar loops, give scalars. */
 void hfb_codegen_expression(const hfb_codegen *g, int term, const char *count, hfb_strbuf *out);
 
+/* "draw_row(random_keep3_bits, i0 * 768, 768, load1, load2, sites[0], 1677722)": the bits of a drawn mask. */
+void hfb_codegen_draw(const hfb_codegen *g, int term, hfb_strbuf *out);
+
 /* "in0_row + j * 4": where the row pointer and the inner index point. */
 void hfb_codegen_address(const hfb_codegen *g, int pointer, int slot, int64_t inner_stride, hfb_strbuf *out);
 /* "out3_row[j * 4]": the element there. */

@@ -51,6 +51,18 @@ static hfb_status verify_space(const hfb_loop *loop) {
   return HFB_OK;
 }
 
+/* The slot of the sites is for them alone. */
+static hfb_status verify_sites(const hfb_loop *loop) {
+  if (loop->site_count == 0) return HFB_OK;
+  const int slot = loop->site_slot;
+  bool is_free = slot_exists(loop, slot) && loop->slot_dtypes[slot] == HFB_I64;
+  for (int t = 0; t < loop->term_count; t++)
+    is_free = is_free && (loop->terms[t].kind != HFB_TERM_LOAD || loop->terms[t].slot != slot);
+  for (int s = 0; s < loop->store_count; s++) is_free = is_free && loop->stores[s].slot != slot;
+  if (is_free && loop->sites) return HFB_OK;
+  return HFB_FAIL(HFB_INVALID_ARGUMENT, "loop: slot %d is not for %d sites of random masks", slot, loop->site_count);
+}
+
 static bool is_compare(hfb_op op) {
   return op == HFB_OP_EQ || op == HFB_OP_NE || op == HFB_OP_LT || op == HFB_OP_LE;
 }
@@ -59,13 +71,15 @@ static hfb_status verify_op_dtypes(const hfb_loop *loop, int t) {
   const hfb_term *term = &loop->terms[t];
   const hfb_op op = term->op;
   if (op == HFB_OP_CAST) return HFB_OK;
-  const bool logical = op == HFB_OP_NOT || op == HFB_OP_AND || op == HFB_OP_OR;
+  const bool logical = op == HFB_OP_NOT || op == HFB_OP_AND || op == HFB_OP_OR || op == HFB_OP_RANDOM_KEEP;
   if ((logical || is_compare(op)) && term->dtype != HFB_BOOL)
     return FAIL_TERM(t, "%s gives bool", hfb_op_info_of(op)->name);
   if (hfb_op_info_of(op)->tolerance == HFB_TOL_FUNCTION && !hfb_dtype_is_float(term->dtype)) {
     return FAIL_TERM(t, "%s of %s", hfb_op_info_of(op)->name, hfb_dtype_name(term->dtype));
   }
-  hfb_dtype wanted = is_compare(op) ? loop->terms[term->args[0]].dtype : term->dtype;
+  hfb_dtype wanted = op == HFB_OP_RANDOM_KEEP ? HFB_I64
+                     : is_compare(op)         ? loop->terms[term->args[0]].dtype
+                                              : term->dtype;
   for (int i = 0; i < hfb_term_arg_count(term); i++) {
     const hfb_dtype got = loop->terms[term->args[i]].dtype;
     const hfb_dtype want = op == HFB_OP_WHERE && i == 0 ? HFB_BOOL : wanted;
@@ -139,6 +153,11 @@ static hfb_status verify_term(const hfb_loop *loop, int t) {
       return FAIL_TERM(t, "argument %d is term %d, which does not come before it", i, term->args[i]);
   }
   HFB_TRY(verify_kind(loop, t));
+  if (term->kind == HFB_TERM_OP && term->op == HFB_OP_RANDOM_KEEP) {
+    if (term->site < 0 || term->site >= loop->site_count)
+      return FAIL_TERM(t, "site %d of %d", term->site, loop->site_count);
+    if (!(term->value >= 0 && term->value <= 1)) return FAIL_TERM(t, "probability %g", term->value);
+  }
   if (term->per_row == varies_inside(loop, term)) {
     return FAIL_TERM(t, "per_row is %s, but it %s along the row", term->per_row ? "true" : "false",
                      term->per_row ? "varies" : "does not vary");
@@ -168,6 +187,7 @@ hfb_status hfb_loop_verify(const hfb_loop *loop) {
   for (int t = 0; t < loop->term_count; t++) HFB_TRY(verify_term(loop, t));
   if (loop->store_count < 1) return HFB_FAIL(HFB_INVALID_ARGUMENT, "loop: nothing is stored");
   for (int s = 0; s < loop->store_count; s++) HFB_TRY(verify_store(loop, s));
+  HFB_TRY(verify_sites(loop));
   return HFB_OK;
 }
 
@@ -221,6 +241,8 @@ static void print_term(const hfb_loop *loop, int t, hfb_strbuf *out) {
       for (int i = 0; i < hfb_term_arg_count(term); i++) hfb_strbuf_printf(out, " t%d", term->args[i]);
       if (hfb_op_info_of(term->op)->attributes & (UINT64_C(1) << HFB_ATTR_VALUE))
         hfb_strbuf_printf(out, " %.17g", term->value);
+      if (term->kind == HFB_TERM_OP && term->op == HFB_OP_RANDOM_KEEP)
+        hfb_strbuf_printf(out, " site%d p %.17g", term->site, term->value);
       break;
     case HFB_TERM_PADDED:
       hfb_strbuf_printf(out, "t%d where %" PRId64 " <= i%d < %" PRId64 " else %.17g", term->args[0], term->low,
@@ -236,6 +258,7 @@ hfb_status hfb_loop_print(const hfb_loop *loop, hfb_strbuf *out_text) {
   for (int d = 0; d < loop->rank; d++) hfb_strbuf_printf(out_text, "%s%" PRId64, d == 0 ? " [" : ",", loop->extent[d]);
   hfb_strbuf_append(out_text, "] slots");
   for (int s = 0; s < loop->slot_count; s++) hfb_strbuf_printf(out_text, " %s", hfb_dtype_name(loop->slot_dtypes[s]));
+  if (loop->site_count > 0) hfb_strbuf_printf(out_text, ", sites in slot%d", loop->site_slot);
   hfb_strbuf_append(out_text, "\n");
   for (int t = 0; t < loop->term_count; t++) print_term(loop, t, out_text);
   for (int s = 0; s < loop->store_count; s++) {

@@ -13,9 +13,15 @@
  * reduced value belongs to a later stage: the generator makes one pass over the row for each stage and keeps in the
  * row scratch what a later stage needs and is dear to compute again.
  *
- * In place: all stores of a row happen in its last pass, those of an element after all loads of that element. So a
- * store may go over what was loaded with the same offset and strides. Loads and stores of slot 0 of a TILE or SCORE
- * loop are at the current point, whatever their strides say.
+ * A loop may have several stores, of any dtypes and levels. In place: the stores along a row happen in its last pass,
+ * those of an element after all loads of that element; the stores of one value for a row happen after the last pass. So
+ * a store may go over what is loaded with the same offset and strides, through the same slot or another, but not over
+ * what any other load reads. In a TILE or SCORE loop, which does a row in several pieces, a store of one value for each
+ * row may go over nothing that is loaded. Loads and stores of slot 0 of such a loop are at the current point, whatever
+ * their strides say.
+ *
+ * Random masks: the sites of RANDOM_KEEP terms are not part of the code, so that layers share it. They are read at run
+ * time from the slot `site_slot`, which points at `sites` (or equals).
  *
  * Under PADDED: a load is done only where one of its uses keeps the value (as a box over all of them), so its address
  * may be wrong elsewhere. */
@@ -41,10 +47,11 @@ typedef enum hfb_term_kind {
 typedef struct hfb_term {
   hfb_term_kind kind;
   hfb_dtype dtype;
-  hfb_op op;                                  /* OP, REDUCE */
-  int args[3];                                /* term numbers, -1 = none */
-  double value;                               /* SCALAR, PADDED, and the VALUE attribute of add_scalar, mul_scalar */
-  int slot;                                   /* LOAD */
+  hfb_op op;    /* OP, REDUCE */
+  int args[3];  /* term numbers, -1 = none */
+  double value; /* SCALAR, PADDED; the VALUE of add_scalar, mul_scalar; P of random_keep */
+  int site;     /* of random_keep: a number of the loop's `sites` */
+  int slot;     /* LOAD */
   int64_t offset, strides[HFB_LOOP_MAX_RANK]; /* LOAD, INDEX: in elements, by dimension; 0 where it does not vary */
   int64_t index_stride;                       /* LOAD with an index term (i64) */
   int pad_dim;                                /* PADDED */
@@ -67,6 +74,9 @@ typedef struct hfb_loop {
   hfb_store *stores;
   int slot_count; /* slots are numbered 0..slot_count-1, each a pointer given at run time */
   hfb_dtype *slot_dtypes;
+  int site_count; /* of random masks */
+  int64_t *sites;
+  int site_slot; /* with sites: a slot of i64 that no term loads or stores */
 } hfb_loop;
 
 /* Checks the rules above; what codegen may rely on. */

@@ -156,6 +156,7 @@ static bool find_form(const hfb_loop *loop, int t, hfb_term_plan *terms) {
     case HFB_OP_NOT:
     case HFB_OP_CAST:
     case HFB_OP_WHERE: return true;
+    case HFB_OP_RANDOM_KEEP: return loop->terms[term->args[1]].per_row && loop->terms[term->args[2]].per_row;
     default: return from != HFB_BOOL; /* true is -1 in a mask: no order, no arithmetic */
   }
 }
@@ -240,6 +241,39 @@ static hfb_status find_levels(const hfb_loop *loop, hfb_loop_plan *plan) {
   return HFB_OK;
 }
 
+/* ---- what is computed before the passes ---- */
+
+static bool is_constant_access(const hfb_loop *loop, const hfb_term *term, const hfb_term_plan *plan) {
+  for (int d = 0; d < loop->rank; d++) {
+    if (term->strides[d] != 0 || plan->low[d] > 0 || plan->high[d] < loop->extent[d]) return false;
+  }
+  return true;
+}
+
+/* Once all boxes are known. */
+static void find_invariant(const hfb_loop *loop, hfb_term_plan *terms) {
+  for (int t = 0; t < loop->term_count; t++) {
+    const hfb_term *term = &loop->terms[t];
+    const bool access = term->kind == HFB_TERM_LOAD || term->kind == HFB_TERM_INDEX;
+    terms[t].invariant = terms[t].needed && term->per_row && term->kind != HFB_TERM_REDUCE &&
+                         term->kind != HFB_TERM_PADDED && (!access || is_constant_access(loop, term, &terms[t]));
+    for (int i = 0; i < hfb_term_arg_count(term); i++)
+      terms[t].invariant = terms[t].invariant && terms[term->args[i]].invariant;
+  }
+}
+
+static void find_drawn(const hfb_loop *loop, hfb_term_plan *terms) {
+  const int inner = loop->rank - 1;
+  for (int t = 0; t < loop->term_count; t++) {
+    const hfb_term *term = &loop->terms[t];
+    if (!terms[t].needed || term->kind != HFB_TERM_OP || term->op != HFB_OP_RANDOM_KEEP) continue;
+    const hfb_term *index = &loop->terms[term->args[0]];
+    terms[t].drawn = index->kind == HFB_TERM_INDEX && index->strides[inner] == 1 &&
+                     loop->terms[term->args[1]].per_row && loop->terms[term->args[2]].per_row &&
+                     loop->extent[inner] <= HFB_LOOP_MOST_DRAWN;
+  }
+}
+
 /* ---- passes ---- */
 
 static int load_cost(const hfb_loop *loop, const hfb_term *term) {
@@ -250,12 +284,14 @@ static int load_cost(const hfb_loop *loop, const hfb_term *term) {
 }
 
 static int op_cost(hfb_op op) {
+  if (op == HFB_OP_RANDOM_KEEP) return 64;
   if (op == HFB_OP_DIV || op == HFB_OP_SQRT || op == HFB_OP_RSQRT) return 8;
   return hfb_op_info_of(op)->tolerance == HFB_TOL_FUNCTION ? 16 : 1;
 }
 
 /* Operations of the term itself, without its args. */
-static int own_cost(const hfb_loop *loop, const hfb_term *term) {
+static int own_cost(const hfb_loop *loop, const hfb_term *term, const hfb_term_plan *plan) {
+  if (plan->drawn) return 1;
   switch (term->kind) {
     case HFB_TERM_LOAD: return load_cost(loop, term);
     case HFB_TERM_OP: return op_cost(term->op);
@@ -271,8 +307,8 @@ static void find_costs(const hfb_loop *loop, const hfb_term_plan *terms, int *co
     const hfb_term *term = &loop->terms[t];
     cost[t] = 0;
     if (term->per_row) continue;
-    cost[t] = terms[t].keep_pass >= 0 ? 1 : own_cost(loop, term);
-    if (terms[t].keep_pass >= 0) continue;
+    cost[t] = terms[t].keep_pass >= 0 ? 1 : own_cost(loop, term, &terms[t]);
+    if (terms[t].keep_pass >= 0 || terms[t].drawn) continue;
     for (int i = 0; i < hfb_term_arg_count(term); i++) cost[t] += cost[term->args[i]];
     if (cost[t] > COST_LIMIT) cost[t] = COST_LIMIT;
   }
@@ -291,7 +327,8 @@ static void need_in_pass(const hfb_loop *loop, hfb_loop_plan *plan, const int *c
     plan->pass_cost[pass] += 1;
     return;
   }
-  plan->pass_cost[pass] += own_cost(loop, term);
+  plan->pass_cost[pass] += own_cost(loop, term, p);
+  if (p->drawn) return; /* its index is in the bits already, the other operands are values of the row */
   for (int i = 0; i < hfb_term_arg_count(term); i++) need_in_pass(loop, plan, cost, term->args[i], pass);
 }
 
@@ -339,6 +376,8 @@ hfb_status hfb_loop_plan_init(const hfb_loop *loop, hfb_loop_plan *out_plan) {
   }
   if (status == HFB_OK) {
     find_boxes(loop, out_plan->terms);
+    find_invariant(loop, out_plan->terms);
+    find_drawn(loop, out_plan->terms);
     choose_forms(loop, out_plan);
     plan_passes(loop, out_plan, cost);
     place_kept(loop, out_plan);

@@ -3,6 +3,9 @@
  * Level of a term: the number of passes that must be over before it can be computed. A reduction of a term of level L
  * is done by pass L and has level L + 1. Stores along the row are done by the last pass.
  *
+ * Values that vary along no dimension are computed before the first row. The bits of a random mask whose elements
+ * follow each other along the row are drawn before its passes, 64 at a time, since one evaluation gives as many.
+ *
  * A term needed in several passes is computed again when that is cheap, else put into the row scratch by the first pass
  * that computes it. Cheap: at most HFB_LOOP_CHEAP, counting 1 for a contiguous load, 1 for an arithmetic operation,
  * more for other loads, divisions and elementary functions. Reading back what was kept counts 1. */
@@ -11,7 +14,7 @@
 
 #include "compile/loop.h"
 
-enum { HFB_LOOP_CHEAP = 2, HFB_LOOP_MAX_PASSES = 32 };
+enum { HFB_LOOP_CHEAP = 2, HFB_LOOP_MAX_PASSES = 32, HFB_LOOP_MOST_DRAWN = 1 << 16 };
 
 /* What holds the values of a term that varies along the row. LANES forms are vectors; a loop with a term that has no
  * such form is computed element by element. */
@@ -27,6 +30,8 @@ typedef struct hfb_term_plan {
   bool needed; /* for a store */
   hfb_term_form form;
   int level;
+  bool invariant;     /* the same in all rows: computed once for each call */
+  bool drawn;         /* RANDOM_KEEP: one bit for each element of the row is drawn before the passes */
   uint32_t passes;    /* bit p: pass p computes it or reads it back; only terms that vary along the row */
   int keep_pass;      /* the pass that puts it into the scratch, -1: none */
   size_t keep_offset; /* bytes */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/rng.h"
 
 typedef struct interpreter {
   const hfb_loop *loop;
@@ -154,6 +155,9 @@ static loop_value operate(const interpreter *in, const hfb_term *term, const loo
   }
   switch (term->op) {
     case HFB_OP_WHERE: return args[0].integer ? args[1] : args[2];
+    case HFB_OP_RANDOM_KEEP:
+      return integer(hfb_random_keeps(args[1].integer, args[2].integer, in->loop->sites[term->site], args[0].integer,
+                                      hfb_random_threshold(term->value)));
     case HFB_OP_CAST: return cast(from, term->dtype, args[0]);
     case HFB_OP_EQ:
     case HFB_OP_NE:

@@ -100,7 +100,7 @@ static double random_literal(loop_case *c, hfb_dtype dtype) {
 }
 
 static bool has_room(const loop_case *c) {
-  return c->loop.term_count + 8 < LOOP_CASE_TERMS && c->loop.slot_count + 4 < LOOP_CASE_SLOTS;
+  return c->loop.term_count + 16 < LOOP_CASE_TERMS && c->loop.slot_count + 16 < LOOP_CASE_SLOTS;
 }
 
 /* A term that is certainly not used by PADDED terms alone may be picked again; others must stay theirs. */
@@ -127,9 +127,7 @@ static int second_load(loop_case *c, hfb_dtype dtype) {
   for (int t = 0; t < c->loop.term_count; t++) {
     hfb_term term = c->terms[t];
     const bool tile = term.slot == 0 && c->loop.kind != HFB_LOOP_ROWS;
-    if (term.kind != HFB_TERM_LOAD || term.dtype != dtype || tile || term.slot == c->in_place || is_private(c, t) ||
-        chance(c, 40))
-      continue;
+    if (term.kind != HFB_TERM_LOAD || term.dtype != dtype || tile || is_private(c, t) || chance(c, 40)) continue;
     const int64_t shift = PICK(c, 0, 1, 3);
     term.offset += shift;
     c->elements[term.slot] += shift;
@@ -211,6 +209,48 @@ static int tamed(loop_case *c, hfb_op which, int x) {
   return x;
 }
 
+static void row_major(const int64_t *extent, int rank, int64_t *strides) {
+  int64_t stride = 1;
+  for (int d = rank - 1; d >= 0; d--) {
+    strides[d] = stride;
+    stride *= extent[d];
+  }
+}
+
+/* The seed or the step of masks: one number in memory, or one for each row. */
+static int random_state(loop_case *c) {
+  if (chance(c, 10)) return scalar(c, HFB_I64, (double)PICK(c, 0, 3, 1000));
+  hfb_term term = term_new(HFB_TERM_LOAD, HFB_I64);
+  int64_t box[HFB_LOOP_MAX_RANK] = {1, 1, 1, 1, 1, 1};
+  if (chance(c, 20)) memcpy(box, c->loop.extent, (size_t)(c->loop.rank - 1) * sizeof *box);
+  const int64_t span = random_access(c, zeros, box, true, &term.offset, term.strides);
+  for (int d = 0; d < c->loop.rank; d++) term.strides[d] = box[d] == 1 ? 0 : term.strides[d];
+  term.slot = slot_add(c, HFB_I64, span);
+  c->bound[term.slot] = INT64_C(1) << 40;
+  return term_add(c, term);
+}
+
+/* Mostly the elements of a tensor in their order, from anywhere on. */
+static int random_mask(loop_case *c) {
+  int index;
+  if (chance(c, 80)) {
+    hfb_term term = term_new(HFB_TERM_INDEX, HFB_I64);
+    row_major(c->loop.extent, c->loop.rank, term.strides);
+    term.offset = PICK(c, 0, 0, 0, 64, 13, -70, INT64_C(1) << 40);
+    if (chance(c, 20)) term.strides[0] += PICK(c, 1, 64);
+    index = term_add(c, term);
+  } else {
+    index = find_term(c, HFB_I64);
+  }
+  const int seed = random_state(c), step = random_state(c);
+  if (c->loop.site_count == 0) c->loop.site_slot = slot_add(c, HFB_I64, LOOP_CASE_SITES);
+  if (c->loop.site_count < LOOP_CASE_SITES) c->loop.site_count++;
+  const int keep = op(c, HFB_OP_RANDOM_KEEP, HFB_BOOL, index, seed, step);
+  c->terms[keep].value = (double)PICK(c, 0, 1, 1, 5, 9, 10) / 10;
+  c->terms[keep].site = c->loop.site_count - 1;
+  return keep;
+}
+
 static int reduce(loop_case *c, hfb_dtype dtype) {
   hfb_term term = term_new(HFB_TERM_REDUCE, dtype);
   term.op = chance(c, 50) ? HFB_OP_REDUCE_SUM : HFB_OP_REDUCE_MAX;
@@ -243,7 +283,13 @@ static void random_operation(loop_case *c, hfb_dtype main_dtype) {
   static const hfb_op compares[] = {HFB_OP_EQ, HFB_OP_NE, HFB_OP_LT, HFB_OP_LE};
   static const hfb_op logical[] = {HFB_OP_AND, HFB_OP_OR, HFB_OP_NOT};
   const hfb_dtype dtypes[] = {main_dtype, HFB_I64, HFB_BOOL, HFB_I32, HFB_F32, HFB_U8};
-  switch (random_below(&c->random, 10)) {
+  switch (random_below(&c->random, 11)) {
+    case 10: {
+      const int keep = random_mask(c), x = find_term(c, main_dtype);
+      const int scaled = op(c, HFB_OP_MUL_SCALAR, main_dtype, x, -1, -1);
+      if (c->terms[keep].value < 1) op(c, HFB_OP_WHERE, main_dtype, keep, scaled, scalar(c, main_dtype, 0));
+      return;
+    }
     case 0: {
       const hfb_dtype dtype = dtypes[random_below(&c->random, 2)];
       const int x = find_term(c, dtype), y = find_term(c, dtype);
@@ -317,44 +363,54 @@ static void use_leftovers(loop_case *c, hfb_dtype main_dtype) {
 
 /* ---- stores ---- */
 
-/* A load of every element of a slot, without gaps: a store may go to the same places. */
-static bool is_whole(const loop_case *c, const hfb_term *term) {
+/* A load of every element of a slot, without gaps, once or, `per_row`, once for each row. */
+static bool is_whole(const loop_case *c, const hfb_term *term, bool per_row) {
+  const int inner = c->loop.rank - 1;
   int64_t count = 1;
-  for (int d = 0; d < c->loop.rank; d++) {
+  for (int d = 0; d < c->loop.rank - per_row; d++) {
     if (c->loop.extent[d] > 1 && term->strides[d] == 0) return false;
     count *= c->loop.extent[d];
   }
-  return term->args[0] < 0 && c->elements[term->slot] == count;
+  return term->args[0] < 0 && (term->strides[inner] == 0) == per_row && c->elements[term->slot] == count;
+}
+
+/* A store may go over what is loaded only with the offset and strides of the store, everywhere, and over nothing else.
+ * -1: there is no such load. */
+static int find_place(const loop_case *c, int t) {
+  const bool tile = c->loop.kind != HFB_LOOP_ROWS, per_row = c->terms[t].per_row;
+  if (tile && per_row) return -1;
+  for (int u = tile; u < c->loop.term_count; u++) {
+    const hfb_term *load = &c->terms[u];
+    if (load->kind != HFB_TERM_LOAD || load->dtype != c->terms[t].dtype || is_private(c, u)) continue;
+    bool usable = is_whole(c, load, per_row) && c->loop.extent[c->loop.rank - 1] > 0;
+    for (int s = 0; s < c->loop.store_count; s++) usable = usable && c->in_place[s] != load->slot;
+    for (int other = 0; other < c->loop.term_count; other++) {
+      const hfb_term *also = &c->terms[other];
+      if (also->kind != HFB_TERM_LOAD || also->slot != load->slot) continue;
+      usable = usable && also->offset == load->offset && !is_private(c, other) &&
+               memcmp(also->strides, load->strides, sizeof load->strides) == 0;
+    }
+    if (usable) return u;
+  }
+  return -1;
 }
 
 static void add_store(loop_case *c, int t) {
-  hfb_store *store = &c->stores[c->loop.store_count];
+  const int s = c->loop.store_count++;
+  hfb_store *store = &c->stores[s];
   store->term = t;
-  if (c->loop.store_count == 0 && c->loop.kind == HFB_LOOP_ROWS && !c->terms[t].per_row && chance(c, 60)) {
-    for (int u = 0; u < c->loop.term_count && c->in_place < 0; u++) {
-      const hfb_term *load = &c->terms[u];
-      if (load->kind != HFB_TERM_LOAD || load->dtype != c->terms[t].dtype || is_private(c, u) || !is_whole(c, load))
-        continue;
-      c->in_place = load->slot;
-      store->offset = load->offset;
-      memcpy(store->strides, load->strides, sizeof store->strides);
-      store->slot = slot_add(c, load->dtype, c->elements[load->slot]);
-    }
+  const int place = chance(c, 60) ? find_place(c, t) : -1;
+  if (place >= 0) {
+    const hfb_term *load = &c->terms[place];
+    c->in_place[s] = load->slot;
+    store->offset = load->offset;
+    memcpy(store->strides, load->strides, sizeof store->strides);
+    store->slot = chance(c, 50) ? load->slot : slot_add(c, load->dtype, c->elements[load->slot]);
+    return;
   }
-  if (c->in_place < 0 || c->loop.store_count > 0) {
-    const int64_t span = random_access(c, zeros, c->loop.extent, false, &store->offset, store->strides);
-    if (c->terms[t].per_row && chance(c, 80)) store->strides[c->loop.rank - 1] = 0; /* else repeated along the row */
-    store->slot = slot_add(c, c->terms[t].dtype, span + 2 * c->loop.extent[c->loop.rank - 1] + 4);
-  }
-  c->loop.store_count++;
-}
-
-static void row_major(const int64_t *extent, int rank, int64_t *strides) {
-  int64_t stride = 1;
-  for (int d = rank - 1; d >= 0; d--) {
-    strides[d] = stride;
-    stride *= extent[d];
-  }
+  const int64_t span = random_access(c, zeros, c->loop.extent, false, &store->offset, store->strides);
+  if (c->terms[t].per_row && chance(c, 80)) store->strides[c->loop.rank - 1] = 0; /* else repeated along the row */
+  store->slot = slot_add(c, c->terms[t].dtype, span + 2 * c->loop.extent[c->loop.rank - 1] + 4);
 }
 
 static void add_stores(loop_case *c) {
@@ -367,7 +423,8 @@ static void add_stores(loop_case *c) {
   } else {
     add_store(c, c->loop.term_count - 1);
   }
-  if (chance(c, 30)) add_store(c, find_term(c, HFB_F32));
+  for (int64_t more = PICK(c, 0, 0, 0, 1, 1, 2, 3); more > 0; more--)
+    add_store(c, find_term(c, (hfb_dtype)PICK(c, HFB_F32, HFB_F32, HFB_F32, HFB_I64, HFB_BOOL, HFB_I32)));
 }
 
 /* ---- the case ---- */
@@ -375,7 +432,9 @@ static void add_stores(loop_case *c) {
 void loop_case_init(loop_case *c, uint64_t seed) {
   memset(c, 0, sizeof *c);
   c->random.stream = hfb_philox_named(seed, "random loop");
-  c->in_place = -1;
+  for (int s = 0; s < LOOP_CASE_STORES; s++) c->in_place[s] = -1;
+  for (int s = 0; s < LOOP_CASE_SITES; s++) c->sites[s] = random_below(&c->random, 1000);
+  c->loop.sites = c->sites;
   c->loop.terms = c->terms;
   c->loop.stores = c->stores;
   c->loop.slot_dtypes = c->dtypes;

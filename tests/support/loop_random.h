@@ -5,7 +5,7 @@
 #include "base/rng.h"
 #include "compile/loop.h"
 
-enum { LOOP_CASE_TERMS = 48, LOOP_CASE_SLOTS = 24, LOOP_CASE_STORES = 2 };
+enum { LOOP_CASE_TERMS = 56, LOOP_CASE_SLOTS = 36, LOOP_CASE_STORES = 4, LOOP_CASE_SITES = 2 };
 
 typedef struct random_source {
   hfb_philox stream;
@@ -21,7 +21,8 @@ typedef struct loop_case {
   hfb_dtype dtypes[LOOP_CASE_SLOTS];
   int64_t elements[LOOP_CASE_SLOTS]; /* of each slot but that of the tile */
   int64_t bound[LOOP_CASE_SLOTS];    /* values of integer slots are in [-bound, bound) */
-  int in_place;                      /* a loaded slot that the first store may go over, -1: none */
+  int in_place[LOOP_CASE_STORES];    /* a loaded slot whose memory the store goes over, -1: none */
+  int64_t sites[LOOP_CASE_SITES];
   random_source random;
 } loop_case;
 
