@@ -15,6 +15,7 @@ bool hfb_accepts_lines(const hfb_kernel_call *call);             /* the last dim
 bool hfb_accepts_neighbouring_axes(const hfb_kernel_call *call); /* row-major input, reduced axes without gaps */
 bool hfb_accepts_f32_values(const hfb_kernel_call *call);        /* inputs[1] is f32 */
 bool hfb_accepts_f32_result(const hfb_kernel_call *call);        /* results[0] is f32 */
+bool hfb_accepts_row_major(const hfb_kernel_call *call);         /* all inputs row-major without gaps */
 bool hfb_accepts_matmul(const hfb_kernel_call *call);            /* no empty operand, a unit stride in each matrix */
 bool hfb_accepts_linear(const hfb_kernel_call *call);
 bool hfb_accepts_matrices(const hfb_kernel_call *call);          /* not empty, the last dimension with unit stride */

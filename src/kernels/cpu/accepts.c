@@ -30,3 +30,10 @@ bool hfb_accepts_f32_result(const hfb_kernel_call *call) { return call->results[
 bool hfb_accepts_matrices(const hfb_kernel_call *call) {
   return hfb_shape_elements(&call->inputs[0].shape) > 0 && has_unit_stride(&call->inputs[0]);
 }
+
+bool hfb_accepts_row_major(const hfb_kernel_call *call) {
+  for (int i = 0; i < call->input_count; i++) {
+    if (!hfb_tensor_is_contiguous(&call->inputs[i])) return false;
+  }
+  return true;
+}

@@ -6,6 +6,9 @@
 #ifndef HFB_KERNELS_CPU_VEC_RANDOM_H
 #define HFB_KERNELS_CPU_VEC_RANDOM_H
 
+#include <stdint.h>
+#include <string.h>
+
 enum {
   VEC_RANDOM_GROUP = 64,                                    /* elements */
   VEC_RANDOM_VECTORS = VEC_RANDOM_GROUP / VEC_F32_LANES,    /* of such a group */
@@ -14,24 +17,26 @@ enum {
 };
 
 typedef struct vec_random {
-  uint32_t keys[VEC_RANDOM_ROUNDS][2];
-  uint32_t step, site;
+  uint64_t keys[VEC_RANDOM_ROUNDS][2]; /* as wide as the lanes that they are spread over */
+  uint64_t step, site;
 } vec_random;
 
 static inline vec_random hfb_vec_random_start(int64_t seed, int64_t step, int64_t site) {
   vec_random random = {.step = (uint32_t)step, .site = (uint32_t)site};
   for (uint32_t round = 0; round < VEC_RANDOM_ROUNDS; round++) {
-    random.keys[round][0] = (uint32_t)seed + round * 0x9E3779B9u;
-    random.keys[round][1] = (uint32_t)((uint64_t)seed >> 32) + round * 0xBB67AE85u;
+    random.keys[round][0] = (uint32_t)((uint32_t)seed + round * 0x9E3779B9u);
+    random.keys[round][1] = (uint32_t)((uint32_t)((uint64_t)seed >> 32) + round * 0xBB67AE85u);
   }
   return random;
 }
 
 /* The four words of the counters first, first + 2, first + 4 .. */
 HFB_ALWAYS_INLINE void hfb_vec_random_lanes(const vec_random *random, uint64_t first, vec_u64 words[4]) {
+  static const uint64_t steps[8] = {0, 2, 4, 6, 8, 10, 12, 14};
   const vec_u64 zero = {0};
-  vec_u64 c0 = zero + (uint32_t)first, c1 = zero + (first >> 32), c2 = zero + random->step, c3 = zero + random->site;
-  HFB_UNROLL for (int i = 0; i < VEC_F32_LANES / 2; i++) c0[i] += (uint64_t)(2 * i);
+  vec_u64 c0, c1 = zero + (first >> 32), c2 = zero + random->step, c3 = zero + random->site;
+  memcpy(&c0, steps, sizeof(c0));
+  c0 += (uint32_t)first;
   HFB_UNROLL for (int round = 0; round < VEC_RANDOM_ROUNDS; round++) {
     const vec_u64 product0 = hfb_vec_mul_wide(zero + 0xD2511F53u, c0);
     const vec_u64 product1 = hfb_vec_mul_wide(zero + 0xCD9E8D57u, c2);
