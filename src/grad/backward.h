@@ -11,7 +11,7 @@ typedef struct hfb_backward_options {
   /* Activation checkpointing: what a layer computes is not kept for the backward pass but computed again from the
    * layer's inputs, just before it is needed, in nodes of a region of their own. A layer is everything under a scope
    * that ends in a number ("bert.encoder.layer.3"), the outermost such scope, as in transformers'
-   * gradient_checkpointing. */
+   * gradient_checkpointing. All nodes of the layer are copied; what no rule uses is for a later pass to drop. */
   bool checkpoint_layers;
 } hfb_backward_options;
 

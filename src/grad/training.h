@@ -1,11 +1,11 @@
 /* The training graph: forward, loss, backward and the optimizer's step in one graph.
  *
  * Outputs: "loss" (the first output of the forward graph), with options.keep_outputs all others too, with
- * options.output_gradients "grad/<parameter>" for every trainable parameter that the loss depends on. Parameters: those
- * of the forward graph in their order, then the optimizer's state ("optimizer/step" f64[], "optimizer/exp_avg/<name>",
- * "optimizer/exp_avg_sq/<name>", buffers that start at 0). Updates: every trainable parameter that has a gradient, the
- * optimizer's state, and the random state, whose step grows by one. Optimizer nodes stand behind all backward nodes, as
- * a framework runs them. */
+ * options.output_gradients, or without an optimizer, "grad/<parameter>" for every trainable parameter that the loss
+ * depends on. Parameters: those of the forward graph in their order, then the optimizer's state ("optimizer/step"
+ * f64[], "optimizer/exp_avg/<name>", "optimizer/exp_avg_sq/<name>", buffers that start at 0). Updates: every trainable
+ * parameter that has a gradient, the optimizer's state, and the random state, whose step grows by one. Optimizer nodes
+ * stand behind all backward nodes, as a framework runs them. */
 #ifndef HFB_GRAD_TRAINING_H
 #define HFB_GRAD_TRAINING_H
 
