@@ -75,6 +75,28 @@ static double f64_ne(double x, double y) { return x != y; }
 static double f64_lt(double x, double y) { return x < y; }
 static double f64_le(double x, double y) { return x <= y; }
 
+/* Backward ops: the gradient of the result, and the x or y of the forward op. */
+static double f64_relu_backward(double g, double x) { return x > 0 ? g : 0; }
+static double f64_sigmoid_backward(double g, double y) { return g * (1 - y) * y; }
+static double f64_tanh_backward(double g, double y) { return g * (1 - y * y); }
+static double f64_silu_backward(double g, double x) {
+  double s = 1 / (1 + exp(-x));
+  return g * s * (1 + x * (1 - s));
+}
+static double f64_gelu_backward(double g, double x) {
+  double distribution = 0.5 * (1 + erf(x * M_SQRT1_2)), density = exp(-0.5 * x * x) * M_2_SQRTPI * M_SQRT1_2 * 0.5;
+  return g * (distribution + x * density);
+}
+static double f64_gelu_tanh_backward(double g, double x) {
+  double beta = M_SQRT2 * M_2_SQRTPI * 0.5, kappa = 0.044715;
+  double t = tanh(beta * (x + kappa * x * x * x));
+  return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * beta * (1 + 3 * kappa * x * x));
+}
+static double f64_quick_gelu_backward(double g, double x) {
+  double s = 1 / (1 + exp(-1.702 * x));
+  return g * s * (1 + 1.702 * x * (1 - s));
+}
+
 static int64_t i64_add(int64_t x, int64_t y) { return (int64_t)((uint64_t)x + (uint64_t)y); }
 static int64_t i64_sub(int64_t x, int64_t y) { return (int64_t)((uint64_t)x - (uint64_t)y); }
 static int64_t i64_mul(int64_t x, int64_t y) { return (int64_t)((uint64_t)x * (uint64_t)y); }
@@ -105,6 +127,13 @@ static const binary_functions binary_table[HFB_OP_COUNT] = {
     [HFB_OP_LE] = {f64_le, i64_le},
     [HFB_OP_AND] = {NULL, i64_and},
     [HFB_OP_OR] = {NULL, i64_or},
+    [HFB_OP_RELU_BACKWARD] = {f64_relu_backward, NULL},
+    [HFB_OP_SIGMOID_BACKWARD] = {f64_sigmoid_backward, NULL},
+    [HFB_OP_TANH_BACKWARD] = {f64_tanh_backward, NULL},
+    [HFB_OP_SILU_BACKWARD] = {f64_silu_backward, NULL},
+    [HFB_OP_GELU_BACKWARD] = {f64_gelu_backward, NULL},
+    [HFB_OP_GELU_TANH_BACKWARD] = {f64_gelu_tanh_backward, NULL},
+    [HFB_OP_QUICK_GELU_BACKWARD] = {f64_quick_gelu_backward, NULL},
 };
 
 typedef struct elementwise_job {
