@@ -51,7 +51,7 @@ static hfb_status convert_inputs(const check *c, const hfb_graph *graph, hfb_ten
 static hfb_status run_reference_with(check *c, const hfb_parameters *parameters, hfb_tensor *inputs) {
   const hfb_backend_options options = {.reference = true};
   HFB_TRY(convert_inputs(c, c->graph64, inputs));
-  HFB_TRY(hfb_side_open(&c->reference, hfb_engine_find("eager")->backend(), c->graph64, parameters, &options,
+  HFB_TRY(hfb_side_open(&c->reference, hfb_engine_find("eager")->backend(), c->graph64, parameters, 0, &options,
                         c->job->threads, c->job->memory_bytes));
   HFB_TRY(hfb_side_run(&c->reference, inputs));
   hfb_side_drop_program(&c->reference);
@@ -78,8 +78,7 @@ static hfb_status run_reference(check *c) {
 static hfb_status run_side(check *c, hfb_stage stage, const hfb_backend *backend, hfb_side *side) {
   hfb_monitor_stage(c->monitor, stage);
   const hfb_backend_options options = {0};
-  HFB_TRY(hfb_side_open(side, backend, c->work.graph, &c->work.parameters, &options, c->job->threads,
-                        c->job->memory_bytes));
+  HFB_TRY(hfb_side_open_job(side, backend, c->job, &c->work, &options));
   for (int i = 0; i < c->job->iterations; i++) {
     hfb_side_drop_outputs(side);
     HFB_TRY(hfb_side_run(side, c->work.inputs));
@@ -208,7 +207,7 @@ static hfb_status judge_and_record(check *c) {
 
 static hfb_status run_check(check *c) {
   hfb_monitor_stage(c->monitor, HFB_STAGE_LOAD);
-  HFB_TRY(hfb_workload_create(c->job, &c->work));
+  HFB_TRY(hfb_workload_create(c->job, true, &c->work));
   c->pool = hfb_device_pool(c->work.device);
   hfb_row_int(c->row, HFB_COLUMN_ACCURACY_BATCH_SIZE, c->job->batch);
   hfb_row_int(c->row, HFB_COLUMN_PARAMETERS, hfb_graph_cost(c->work.graph).parameter_count);

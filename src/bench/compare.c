@@ -199,6 +199,10 @@ hfb_status hfb_distance_measure(const hfb_tensor *got, const hfb_tensor *expecte
   return HFB_OK;
 }
 
+double hfb_gradient_error(const hfb_distance *distance, double largest_gradient) {
+  return distance->max_abs == 0 ? 0 : distance->max_abs / (distance->max_expected + largest_gradient / 200);
+}
+
 bool hfb_tensor_bits_equal(const hfb_tensor *a, const hfb_tensor *b) {
   if (a->dtype != b->dtype || !hfb_shape_equal(&a->shape, &b->shape)) return false;
   size_t element_bytes = hfb_dtype_bytes(a->dtype);

@@ -23,6 +23,10 @@ typedef struct hfb_distance {
 hfb_status hfb_distance_measure(const hfb_tensor *got, const hfb_tensor *expected, hfb_pool *pool,
                                 hfb_distance *out_distance) HFB_MUST_USE;
 
+/* The error of a gradient: max_abs / (max_expected + G / 200), where G is the largest entry of all gradients that were
+ * expected. So a gradient that is tiny beside all others may be wrong by what is tiny for them. 0 when all are zero. */
+double hfb_gradient_error(const hfb_distance *distance, double largest_gradient);
+
 /* True when shape, dtype and every bit of every element are equal. */
 bool hfb_tensor_bits_equal(const hfb_tensor *a, const hfb_tensor *b);
 

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/rng.h"
 
@@ -13,6 +14,19 @@ static const struct {
 #include "bench/stages.def"
 #undef HFB_STAGE
 };
+
+const char *hfb_job_mode(const hfb_job *job) { return job->training ? "training" : "inference"; }
+
+double hfb_job_tolerance(const hfb_job *job) {
+  return job->training ? job->model->tol_training : job->model->tol_inference;
+}
+
+void hfb_job_describe_training(const hfb_job *job, hfb_row *row) {
+  if (!job->training) return;
+  hfb_row_text(row, HFB_COLUMN_OPTIMIZER, hfb_optimizer_name(job->optimizer));
+  hfb_row_text(row, HFB_COLUMN_DROPOUT, job->eval_mode ? "eval mode" : job->no_dropout ? "off" : "on");
+  hfb_row_text(row, HFB_COLUMN_CHECKPOINTING, job->checkpoint_layers ? "layers" : "off");
+}
 
 const char *hfb_stage_text(hfb_stage stage) { return stages[stage].text; }
 
@@ -30,34 +44,60 @@ void hfb_monitor_stage(const hfb_monitor *monitor, hfb_stage stage) { hfb_monito
 
 /* ---- Workload ---- */
 
-static hfb_status build_graph(const hfb_model_row *model, const hfb_config *config, int64_t batch, int64_t seq_len,
-                              hfb_dtype precision, hfb_graph **out_graph) {
-  hfb_suite_input suite[HFB_SUITE_INPUT_MAX];
-  hfb_model_input inputs[HFB_SUITE_INPUT_MAX];
-  int count = 0;
-  HFB_TRY(hfb_model_suite_inputs(model, config, batch, seq_len, suite, &count));
-  for (int i = 0; i < count; i++) inputs[i] = suite[i].input;
-  const hfb_model_request request = {
-      .class_name = model->class_name, .config = config, .input_count = count, .inputs = inputs};
+typedef hfb_status (*graph_fn)(const hfb_model_request *request, const hfb_job *job, bool output_gradients,
+                               hfb_graph **out_graph);
+
+static hfb_status forward_graph(const hfb_model_request *request, const hfb_job *job, bool output_gradients,
+                                hfb_graph **out_graph) {
+  (void)output_gradients;
   hfb_graph *graph = NULL;
-  HFB_TRY(hfb_model_build(&request, &graph));
-  if (precision == HFB_F32) {
+  HFB_TRY(hfb_model_build(request, &graph));
+  if (job->precision == HFB_F32) {
     *out_graph = graph;
     return HFB_OK;
   }
-  hfb_status status = hfb_graph_convert(graph, precision, out_graph);
+  hfb_status status = hfb_graph_convert(graph, job->precision, out_graph);
   hfb_graph_destroy(graph);
+  return status;
+}
+
+static hfb_status step_graph(const hfb_model_request *request, const hfb_job *job, bool output_gradients,
+                             hfb_graph **out_graph) {
+  const hfb_training_options options = {.optimizer = job->optimizer,
+                                        .checkpoint_layers = job->checkpoint_layers,
+                                        .output_gradients = output_gradients};
+  hfb_model_request training = *request;
+  training.training = !job->eval_mode;
+  training.no_dropout = job->no_dropout;
+  return hfb_training_step_graph(&training, &options, job->precision, out_graph);
+}
+
+static hfb_status build_graph(const hfb_job *job, bool output_gradients, const hfb_config *config,
+                              hfb_graph **out_graph) {
+  hfb_suite_input suite[HFB_SUITE_INPUT_MAX];
+  hfb_model_input inputs[HFB_SUITE_INPUT_MAX];
+  int count = 0;
+  HFB_TRY(hfb_model_suite_inputs(job->model, config, job->batch, job->seq_len, suite, &count));
+  for (int i = 0; i < count; i++) inputs[i] = suite[i].input;
+  const hfb_model_request request = {
+      .class_name = job->model->class_name, .config = config, .input_count = count, .inputs = inputs};
+  const graph_fn build = job->training ? step_graph : forward_graph;
+  return build(&request, job, output_gradients, out_graph);
+}
+
+hfb_status hfb_job_graph(const hfb_job *job, bool output_gradients, hfb_config **out_config, hfb_graph **out_graph) {
+  hfb_config *config = NULL;
+  HFB_TRY(hfb_model_row_config(job->model, &config));
+  hfb_status status = build_graph(job, output_gradients, config, out_graph);
+  if (status != HFB_OK || !out_config) hfb_config_destroy(config);
+  else *out_config = config;
   return status;
 }
 
 hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t seq_len, hfb_dtype precision,
                               hfb_config **out_config, hfb_graph **out_graph) {
-  hfb_config *config = NULL;
-  HFB_TRY(hfb_model_row_config(model, &config));
-  hfb_status status = build_graph(model, config, batch, seq_len, precision, out_graph);
-  if (status != HFB_OK || !out_config) hfb_config_destroy(config);
-  else *out_config = config;
-  return status;
+  const hfb_job job = {.model = model, .batch = batch, .seq_len = seq_len, .precision = precision};
+  return hfb_job_graph(&job, false, out_config, out_graph);
 }
 
 static void store_integer(const hfb_tensor *tensor, int64_t index, int64_t value) {
@@ -106,12 +146,18 @@ hfb_status hfb_inputs_draw(const hfb_model_row *model, const hfb_config *config,
   return status;
 }
 
-hfb_status hfb_workload_create(const hfb_job *job, hfb_workload *out_workload) {
+static hfb_status check_precision(const hfb_job *job) {
+  if (!(job->model->flags & HFB_MODEL_FP32_ONLY) || job->precision == HFB_F32) return HFB_OK;
+  return HFB_FAIL(HFB_UNSUPPORTED, "%s is measured in f32 only, not in %s; leave --precision out", job->model->name,
+                  hfb_dtype_name(job->precision));
+}
+
+hfb_status hfb_workload_create(const hfb_job *job, bool output_gradients, hfb_workload *out_workload) {
   hfb_workload w = {0};
-  hfb_status status =
-      hfb_workload_graph(job->model, job->batch, job->seq_len, job->precision, &w.config, &w.graph);
+  hfb_status status = check_precision(job);
+  if (status == HFB_OK) status = hfb_job_graph(job, output_gradients, &w.config, &w.graph);
   if (status == HFB_OK) status = hfb_device_cpu_create(job->threads, job->memory_bytes, &w.device);
-  if (status == HFB_OK) status = hfb_parameters_draw(w.graph, w.device, job->seed, &w.parameters);
+  if (status == HFB_OK && !job->training) status = hfb_parameters_draw(w.graph, w.device, job->seed, &w.parameters);
   if (status == HFB_OK) status = hfb_mem_alloc((size_t)w.graph->input_count, sizeof(*w.inputs), &w.inputs);
   if (status == HFB_OK) {
     status = hfb_inputs_draw(job->model, w.config, w.graph, job->batch, job->seq_len, job->seed, w.device, w.inputs);
@@ -133,19 +179,35 @@ void hfb_workload_deinit(hfb_workload *workload) {
 
 /* ---- Side ---- */
 
+static hfb_status compile_and_bind(hfb_side *side, const hfb_parameters *parameters,
+                                   const hfb_backend_options *options) {
+  int64_t start = hfb_clock_ns();
+  HFB_TRY(side->backend->compile(side->graph, side->device, options, &side->program));
+  HFB_TRY(side->backend->bind_parameters(side->program, parameters->tensors));
+  side->open_ns = hfb_clock_ns() - start;
+  return HFB_OK;
+}
+
 hfb_status hfb_side_open(hfb_side *side, const hfb_backend *backend, const hfb_graph *graph,
-                         const hfb_parameters *parameters, const hfb_backend_options *options, int threads,
-                         int64_t memory_bytes) {
+                         const hfb_parameters *parameters, uint64_t seed, const hfb_backend_options *options,
+                         int threads, int64_t memory_bytes) {
   *side = (hfb_side){.backend = backend, .graph = graph};
   hfb_status status = hfb_device_cpu_create(threads, memory_bytes, &side->device);
   if (status == HFB_OK) status = hfb_mem_alloc((size_t)graph->output_count, sizeof(*side->outputs), &side->outputs);
-  if (status == HFB_OK) status = backend->compile(graph, side->device, options, &side->program);
-  if (status == HFB_OK) status = backend->bind_parameters(side->program, parameters->tensors);
+  if (status == HFB_OK && !parameters) status = hfb_parameters_draw(graph, side->device, seed, &side->own);
+  if (status == HFB_OK) status = compile_and_bind(side, parameters ? parameters : &side->own, options);
   if (status != HFB_OK) hfb_side_close(side);
   return status;
 }
 
+hfb_status hfb_side_open_job(hfb_side *side, const hfb_backend *backend, const hfb_job *job, const hfb_workload *work,
+                             const hfb_backend_options *options) {
+  return hfb_side_open(side, backend, work->graph, job->training ? NULL : &work->parameters, job->seed, options,
+                       job->threads, job->memory_bytes);
+}
+
 hfb_status hfb_side_run(hfb_side *side, const hfb_tensor *inputs) {
+  side->run_count++;
   return side->backend->run(side->program, inputs, side->outputs);
 }
 
@@ -156,6 +218,12 @@ void hfb_side_drop_outputs(hfb_side *side) {
 void hfb_side_drop_program(hfb_side *side) {
   if (side->program) side->backend->destroy(side->program);
   side->program = NULL;
+  for (int i = 0; i < side->own.count; i++) {
+    const char *name = hfb_graph_parameter_name(side->graph, i);
+    if (strncmp(name, HFB_OPTIMIZER_PREFIX, strlen(HFB_OPTIMIZER_PREFIX)) == 0) {
+      hfb_tensor_release(&side->own.tensors[i]);
+    }
+  }
   hfb_device_empty_cache(side->device);
 }
 
@@ -173,6 +241,7 @@ void hfb_side_close(hfb_side *side) {
   hfb_side_drop_outputs(side);
   hfb_mem_free(side->outputs);
   if (side->program) side->backend->destroy(side->program);
+  hfb_parameters_deinit(&side->own);
   hfb_device_destroy(side->device);
   *side = (hfb_side){0};
 }

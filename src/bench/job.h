@@ -6,8 +6,8 @@
 #include "bench/engine.h"
 #include "bench/parameters.h"
 #include "bench/row.h"
+#include "bench/training.h"
 #include "ir/transform.h"
-#include "models/model.h"
 
 typedef struct hfb_job {
   const hfb_model_row *model;
@@ -17,7 +17,13 @@ typedef struct hfb_job {
   int threads; /* as hfb_pool_create */
   uint64_t seed;
   int64_t memory_bytes;    /* limit of each device; 0: none */
-  int iterations;          /* accuracy: runs of each side */
+  /* Training steps instead of forward passes; the four below are for these. */
+  bool training;
+  bool eval_mode;         /* the model as it is built for inference, without dropout, is differentiated */
+  bool no_dropout;        /* the model as it is built for training, with all probabilities 0 */
+  bool checkpoint_layers; /* activation checkpointing */
+  hfb_optimizer optimizer;
+  int iterations;          /* accuracy: runs (in training: steps) of each side; the last one counts */
   int repeat;              /* performance: pairs of samples */
   int calls;               /* performance: model calls in one sample */
   double timing_budget_s;  /* performance: fewer pairs when they would take longer, but at least 6; 0: no limit */
@@ -31,6 +37,13 @@ typedef enum hfb_stage {
 #undef HFB_STAGE
   HFB_STAGE_COUNT
 } hfb_stage;
+
+/* "inference" or "training". */
+const char *hfb_job_mode(const hfb_job *job);
+/* What the suite allows between eager and a backend. */
+double hfb_job_tolerance(const hfb_job *job);
+/* Columns that say how a training step is made up; nothing in inference. */
+void hfb_job_describe_training(const hfb_job *job, hfb_row *row);
 
 const char *hfb_stage_text(hfb_stage stage);
 /* The status string of a row that ends in this stage. `cause` tells out of memory, and in LOAD unsupported models. */
@@ -50,7 +63,7 @@ typedef struct hfb_workload {
   hfb_config *config;
   hfb_graph *graph;
   hfb_device *device; /* holds parameters and inputs; engines have devices of their own */
-  hfb_parameters parameters;
+  hfb_parameters parameters; /* none in training: runs change them, so that each side has its own */
   hfb_tensor *inputs; /* graph->input_count */
 } hfb_workload;
 
@@ -58,7 +71,12 @@ typedef struct hfb_workload {
 hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t seq_len, hfb_dtype precision,
                               hfb_config **out_config, hfb_graph **out_graph) HFB_MUST_USE;
 
-hfb_status hfb_workload_create(const hfb_job *job, hfb_workload *out_workload) HFB_MUST_USE;
+/* Graph of the job: a forward pass, or a training step, with the gradients as outputs if asked for. */
+hfb_status hfb_job_graph(const hfb_job *job, bool output_gradients, hfb_config **out_config,
+                         hfb_graph **out_graph) HFB_MUST_USE;
+
+/* HFB_UNSUPPORTED for a precision that the model does not allow. */
+hfb_status hfb_workload_create(const hfb_job *job, bool output_gradients, hfb_workload *out_workload) HFB_MUST_USE;
 void hfb_workload_deinit(hfb_workload *workload); /* a cleared struct is allowed */
 
 /* Inputs of a suite row in the order of its graph, drawn from (seed, input name, element). Real inputs get whole
@@ -73,17 +91,24 @@ typedef struct hfb_side {
   const hfb_graph *graph;
   hfb_device *device;
   hfb_program *program;
-  hfb_tensor *outputs; /* of the last run; graph->output_count */
+  hfb_tensor *outputs;  /* of the last run; graph->output_count */
+  hfb_parameters own;   /* what the runs change, on the side's device; none when parameters are shared */
+  int64_t open_ns;      /* time to compile and bind */
+  int64_t run_count;    /* since it was opened */
 } hfb_side;
 
-/* Compiles and binds. `parameters` must outlive the side. */
+/* Compiles and binds. `parameters` must outlive the side; NULL: the side draws its own from `seed` and keeps them until
+ * it is closed. */
 hfb_status hfb_side_open(hfb_side *side, const hfb_backend *backend, const hfb_graph *graph,
-                         const hfb_parameters *parameters, const hfb_backend_options *options, int threads,
-                         int64_t memory_bytes) HFB_MUST_USE;
+                         const hfb_parameters *parameters, uint64_t seed, const hfb_backend_options *options,
+                         int threads, int64_t memory_bytes) HFB_MUST_USE;
+/* The same with what the job says: shared parameters in inference, its own in training. */
+hfb_status hfb_side_open_job(hfb_side *side, const hfb_backend *backend, const hfb_job *job, const hfb_workload *work,
+                             const hfb_backend_options *options) HFB_MUST_USE;
 /* Runs once; the outputs of the run before must have been dropped or taken. */
 hfb_status hfb_side_run(hfb_side *side, const hfb_tensor *inputs) HFB_MUST_USE;
 void hfb_side_drop_outputs(hfb_side *side);
-/* Frees the program; the outputs of the last run stay until the side is closed. */
+/* Frees the program and the optimizer's state; outputs and parameters stay until the side is closed. */
 void hfb_side_drop_program(hfb_side *side);
 hfb_program_stats hfb_side_stats(const hfb_side *side);
 /* Bytes now and at the peak, with the scratch memory of kernels. */

@@ -17,6 +17,7 @@ typedef struct fill_item {
   int64_t elements;
   int64_t first_chunk;
   const hfb_stored_tensor *source; /* NULL: drawn */
+  uint64_t seed;
   hfb_philox stream;
   hfb_init_kind kind;
   double a, b;
@@ -84,7 +85,18 @@ static void store_piece(const hfb_tensor *tensor, int64_t first, int count, cons
   }
 }
 
+/* {seed, steps done}: a seed has more bits than a float holds. */
+static void store_random_state(const fill_item *item) {
+  int64_t *state = item->tensor->data;
+  state[0] = (int64_t)item->seed;
+  state[1] = 0;
+}
+
 static void draw_chunk(const fill_item *item, int64_t first, int64_t count) {
+  if (item->kind == HFB_INIT_RANDOM_STATE) {
+    store_random_state(item);
+    return;
+  }
   float piece[PIECE_ELEMENTS];
   while (count > 0) {
     int now = count < PIECE_ELEMENTS ? (int)count : PIECE_ELEMENTS;
@@ -161,6 +173,7 @@ static hfb_status run_job(fill_item *items, int count, hfb_pool *pool) {
 static fill_item item_of(const hfb_node *parameter, const hfb_tensor *tensor, uint64_t seed) {
   return (fill_item){
       .tensor = tensor,
+      .seed = seed,
       .stream = hfb_philox_named(seed, hfb_node_text(parameter, HFB_ATTR_NAME, "")),
       .kind = (hfb_init_kind)hfb_node_int(parameter, HFB_ATTR_INIT),
       .a = hfb_node_float(parameter, HFB_ATTR_INIT_A),

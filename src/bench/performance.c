@@ -78,8 +78,7 @@ static hfb_status measure_alone(const bench *b, const hfb_backend *backend, cons
                                 hfb_stage stage, hfb_side *side, alone *out) {
   bool has_resident = hfb_resident_peak_reset();
   int64_t start = hfb_clock_ns();
-  HFB_TRY(hfb_side_open(side, backend, b->work.graph, &b->work.parameters, options, b->job->threads,
-                        b->job->memory_bytes));
+  HFB_TRY(hfb_side_open_job(side, backend, b->job, &b->work, options));
   hfb_monitor_stage(b->monitor, stage);
   HFB_TRY(hfb_side_run(side, b->work.inputs));
   out->first_result_s = seconds_since(start);
@@ -193,10 +192,8 @@ static hfb_status check_agreement(const bench *b, duel *d) {
 static hfb_status open_duel(const bench *b, duel *d) {
   const hfb_backend_options eager_options = {0}, options = {.cache_dir = b->job->cache_dir};
   double ignored;
-  HFB_TRY(hfb_side_open(&d->eager, hfb_engine_find("eager")->backend(), b->work.graph, &b->work.parameters,
-                        &eager_options, b->job->threads, b->job->memory_bytes));
-  HFB_TRY(hfb_side_open(&d->compiled, b->job->engine->backend(), b->work.graph, &b->work.parameters, &options,
-                        b->job->threads, b->job->memory_bytes));
+  HFB_TRY(hfb_side_open_job(&d->eager, hfb_engine_find("eager")->backend(), b->job, &b->work, &eager_options));
+  HFB_TRY(hfb_side_open_job(&d->compiled, b->job->engine->backend(), b->job, &b->work, &options));
   hfb_monitor_stage(b->monitor, HFB_STAGE_COMPARE);
   HFB_TRY(check_agreement(b, d));
   hfb_monitor_stage(b->monitor, HFB_STAGE_TIMING);
@@ -301,7 +298,7 @@ static hfb_status time_both(const bench *b, const alone *eager, const alone *com
 
 static hfb_status run_bench(bench *b) {
   hfb_monitor_stage(b->monitor, HFB_STAGE_LOAD);
-  HFB_TRY(hfb_workload_create(b->job, &b->work));
+  HFB_TRY(hfb_workload_create(b->job, false, &b->work));
   hfb_cost cost = hfb_graph_cost(b->work.graph);
   b->parameter_bytes = cost.parameter_bytes;
   b->input_bytes = cost.input_bytes;

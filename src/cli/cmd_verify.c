@@ -30,15 +30,20 @@ static json_t *json_number(double value) {
 
 static json_t *tensor_json(const hfb_verify_tensor *tensor) {
   const hfb_distance *d = &tensor->distance;
-  return json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "name", tensor->name, "error", json_number(d->scaled),
+  return json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "name", tensor->name, "error", json_number(tensor->error),
                    "max_abs", json_number(d->max_abs), "max_expected", json_number(d->max_expected), "rmse",
                    json_number(d->rmse), "elements", (json_int_t)d->count, "worst_index", (json_int_t)d->worst_index);
 }
 
 static json_t *report_json(const case_job *job, const char *verdict, const char *reason) {
-  return json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:n, s:n, s:s}", "case", job->name, "dir", job->dir, "backend",
-                   job->engine, "precision", hfb_dtype_name(job->options.precision), "verdict", verdict, "tolerance",
-                   job->options.tolerance, "error", "tensor", "reason", reason);
+  json_t *report = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:n, s:n, s:s}", "case", job->name, "dir", job->dir,
+                             "backend", job->engine, "precision", hfb_dtype_name(job->options.precision), "mode",
+                             job->options.training ? "training" : "inference", "verdict", verdict, "tolerance",
+                             job->options.tolerance, "error", "tensor", "reason", reason);
+  if (job->options.training) {
+    json_object_set_new(report, "gradient_tolerance", json_real(job->options.gradient_tolerance));
+  }
+  return report;
 }
 
 static json_t *result_json(const case_job *job, const hfb_verify_result *result) {
@@ -47,8 +52,12 @@ static json_t *result_json(const case_job *job, const hfb_verify_result *result)
   for (int i = 0; i < result->tensor_count; i++) json_array_append_new(tensors, tensor_json(&result->tensors[i]));
   if (result->worst >= 0) {
     const hfb_verify_tensor *worst = &result->tensors[result->worst];
-    json_object_set_new(report, "error", json_number(worst->distance.scaled));
+    json_object_set_new(report, "error", json_number(worst->error));
     json_object_set_new(report, "tensor", json_string(worst->name));
+  }
+  if (job->options.training) {
+    json_object_set_new(report, "gradients", json_integer(result->gradient_count));
+    json_object_set_new(report, "gradient_median", json_number(result->gradient_median));
   }
   json_object_set_new(report, "outputs", json_integer(result->output_count));
   json_object_set_new(report, "tensors", tensors);
@@ -134,7 +143,7 @@ static bool is_worse(const json_t *a, const json_t *b) {
   return error_of(a) > error_of(b) || (isnan(error_of(a)) && !isnan(error_of(b)));
 }
 
-/* PASS|FAIL <case> <worst error> <tensor> [<why>], or SKIP <case> <why>. */
+/* PASS|FAIL <case> <worst error> <tensor> [median of gradients <error>] [<why>], or SKIP <case> <why>. */
 static void print_text(const json_t *report, bool name_engine) {
   const char *reason = text_of(report, "reason");
   printf("%s %s", text_of(report, "verdict"), text_of(report, "case"));
@@ -144,6 +153,8 @@ static void print_text(const json_t *report, bool name_engine) {
   }
   const char *tensor = text_of(report, "tensor");
   printf(" %.3g %s", error_of(report), *tensor ? tensor : "-");
+  const json_t *median = json_object_get(report, "gradient_median");
+  if (json_is_real(median)) printf(" median of gradients %.3g", json_real_value(median));
   bool failed = is_verdict(report, HFB_VERDICT_FAIL);
   if (failed && name_engine) printf(" (%s)", text_of(report, "backend"));
   if (*reason) printf(" %s", reason);
@@ -226,7 +237,10 @@ static int choose_engines(const hfb_args *args, verify_run *run) {
 
 int hfb_cmd_verify(const hfb_args *args) {
   verify_run run = {
-      .options = {.tolerance = hfb_args_real(args, HFB_OPT_TOL), .write_path = hfb_args_text(args, HFB_OPT_WRITE)},
+      .options = {.training = hfb_args_flag(args, HFB_OPT_VERIFY_TRAINING),
+                  .tolerance = hfb_args_real(args, HFB_OPT_TOL),
+                  .gradient_tolerance = hfb_args_real(args, HFB_OPT_GRAD_TOL),
+                  .write_path = hfb_args_text(args, HFB_OPT_WRITE)},
       .json = hfb_args_flag(args, HFB_OPT_JSON),
   };
   run.options.precision = strcmp(hfb_args_text(args, HFB_OPT_PRECISION), "f64") == 0 ? HFB_F64 : HFB_F32;
@@ -235,6 +249,9 @@ int hfb_cmd_verify(const hfb_args *args) {
   if (code != HFB_EXIT_OK) return code;
   int count = hfb_args_positional_count(args);
   if (run.options.write_path && count > 1) return hfb_cli_usage_error("--write takes one result: give one DIR");
+  if (hfb_args_given(args, HFB_OPT_GRAD_TOL) && !run.options.training) {
+    return hfb_cli_usage_error("--grad-tol is for gradients: give --training too");
+  }
   hfb_interrupt_install();
   bool all_pass = true;
   for (int i = 0; i < count && !hfb_interrupted(); i++) {

@@ -1,0 +1,27 @@
+/* Training steps: which optimizer the suite takes for a model, and the graph of one step. */
+#ifndef HFB_BENCH_TRAINING_H
+#define HFB_BENCH_TRAINING_H
+
+#include "grad/training.h"
+#include "models/model.h"
+
+/* What the reference harness steps the model with: SGD or nothing for those on its lists, Adam for all others. */
+hfb_optimizer hfb_suite_optimizer(const hfb_model_row *model);
+
+/* Builds the model, adds what makes it a training step, and converts all to `precision` (F32 or F64). The loss is the
+ * first output; for a class without one it is the mean of the first output, as "loss" in front of the others. */
+hfb_status hfb_training_step_graph(const hfb_model_request *request, const hfb_training_options *options,
+                                   hfb_dtype precision, hfb_graph **out_graph) HFB_MUST_USE;
+
+/* Names in a training graph. */
+#define HFB_GRADIENT_PREFIX "grad/"       /* of an output: gradient of the parameter behind it */
+#define HFB_OPTIMIZER_PREFIX "optimizer/" /* of a parameter: state of the optimizer */
+
+/* Name of graph->parameters[index]. */
+const char *hfb_graph_parameter_name(const hfb_graph *graph, int index);
+/* Whether training may change it: no buffer, not frozen. */
+bool hfb_graph_parameter_is_trainable(const hfb_graph *graph, int index);
+/* Index of the output that holds its gradient; -1 when the loss does not depend on it. */
+int hfb_graph_find_gradient(const hfb_graph *graph, const char *parameter);
+
+#endif
