@@ -6,6 +6,8 @@
 #ifndef HFB_KERNELS_CPU_VEC_RANDOM_H
 #define HFB_KERNELS_CPU_VEC_RANDOM_H
 
+#include <string.h>
+
 #include <stdint.h>
 #include <string.h>
 
@@ -30,33 +32,37 @@ static inline vec_random hfb_vec_random_start(int64_t seed, int64_t step, int64_
   return random;
 }
 
-/* The four words of the counters first, first + 2, first + 4 .. */
-HFB_ALWAYS_INLINE void hfb_vec_random_lanes(const vec_random *random, uint64_t first, vec_u64 words[4]) {
-  static const uint64_t steps[8] = {0, 2, 4, 6, 8, 10, 12, 14};
+/* One round on the counters of two vectors: turn by turn, so that each hides the latency of the other. */
+HFB_ALWAYS_INLINE void hfb_vec_random_round(const uint64_t keys[2], vec_u64 words[2][4]) {
   const vec_u64 zero = {0};
-  vec_u64 c0, c1 = zero + (first >> 32), c2 = zero + random->step, c3 = zero + random->site;
-  memcpy(&c0, steps, sizeof(c0));
-  c0 += (uint32_t)first;
-  HFB_UNROLL for (int round = 0; round < VEC_RANDOM_ROUNDS; round++) {
-    const vec_u64 product0 = hfb_vec_mul_wide(zero + 0xD2511F53u, c0);
-    const vec_u64 product1 = hfb_vec_mul_wide(zero + 0xCD9E8D57u, c2);
-    c0 = hfb_vec_xor3(product1 >> 32, c1, zero + random->keys[round][0]);
-    c1 = product1;
-    c2 = hfb_vec_xor3(product0 >> 32, c3, zero + random->keys[round][1]);
-    c3 = product0;
-  }
-  words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
+  vec_u64 product0[2], product1[2];
+  HFB_UNROLL for (int i = 0; i < 2; i++) product1[i] = hfb_vec_mul_wide(zero + 0xCD9E8D57u, words[i][2]);
+  HFB_UNROLL for (int i = 0; i < 2; i++) product0[i] = hfb_vec_mul_wide(zero + 0xD2511F53u, words[i][0]);
+  HFB_UNROLL for (int i = 0; i < 2; i++) words[i][0] = hfb_vec_xor3(product1[i] >> 32, words[i][1], zero + keys[0]);
+  HFB_UNROLL for (int i = 0; i < 2; i++) words[i][2] = hfb_vec_xor3(product0[i] >> 32, words[i][3], zero + keys[1]);
+  HFB_UNROLL for (int i = 0; i < 2; i++) words[i][1] = product1[i];
+  HFB_UNROLL for (int i = 0; i < 2; i++) words[i][3] = product0[i];
 }
 
 /* hfb_random_word of the elements [64 * group, 64 * group + 64). */
 HFB_ALWAYS_INLINE void hfb_vec_random_group(const vec_random *random, int64_t group, vec_u32 out[VEC_RANDOM_VECTORS]) {
+  static const uint64_t even_lanes[VEC_RANDOM_COUNTERS / 2] = {0, 2, 4, 6, 8, 10, 12, 14};
+  const vec_u64 zero = {0};
   HFB_UNROLL for (int part = 0; part < VEC_RANDOM_COUNTERS / VEC_F32_LANES; part++) {
     const uint64_t first = (uint64_t)group * VEC_RANDOM_COUNTERS + (uint64_t)(part * VEC_F32_LANES);
-    vec_u64 even[4], odd[4];
-    hfb_vec_random_lanes(random, first, even);
-    hfb_vec_random_lanes(random, first + 1, odd);
+    vec_u64 lanes, words[2][4]; /* of the even counters and of the odd ones */
+    memcpy(&lanes, even_lanes, sizeof lanes);
+    HFB_UNROLL for (int i = 0; i < 2; i++) {
+      words[i][0] = lanes + (first + (uint64_t)i);
+      words[i][1] = zero + (first >> 32);
+      words[i][2] = zero + random->step;
+      words[i][3] = zero + random->site;
+    }
+    HFB_UNROLL for (int round = 0; round < VEC_RANDOM_ROUNDS; round++) {
+      hfb_vec_random_round(random->keys[round], words);
+    }
     HFB_UNROLL for (int word = 0; word < 4; word++) {
-      out[word * (VEC_RANDOM_COUNTERS / VEC_F32_LANES) + part] = hfb_vec_zip_low(even[word], odd[word]);
+      out[word * (VEC_RANDOM_COUNTERS / VEC_F32_LANES) + part] = hfb_vec_zip_low(words[0][word], words[1][word]);
     }
   }
 }
