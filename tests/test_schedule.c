@@ -24,19 +24,20 @@ static hfb_graph *pass(hfb_graph *graph, hfb_status (*run)(const hfb_graph *, hf
   return out;
 }
 
-static hfb_status decompose(const hfb_graph *graph, hfb_graph **out) { return hfb_pass_decompose(graph, true, out); }
+static hfb_status attention(const hfb_graph *graph, hfb_graph **out) { return hfb_pass_attention(graph, true, out); }
 
 static compiled compile_text(const char *text) {
   compiled c = {0};
   if (hfb_graph_parse(text, strlen(text), &c.graph) != HFB_OK) fail_msg("%s", hfb_error_message());
   c.graph = pass(c.graph, hfb_pass_simplify);
-  c.graph = pass(c.graph, decompose);
+  c.graph = pass(c.graph, attention);
+  c.graph = pass(c.graph, hfb_pass_decompose);
   c.graph = pass(c.graph, hfb_pass_fold);
   c.graph = pass(c.graph, hfb_pass_simplify);
   if (hfb_schedule_create(c.graph, &c.schedule) != HFB_OK) fail_msg("%s", hfb_error_message());
   assert_int_equal(hfb_memory_plan(c.schedule), HFB_OK);
   for (int i = 0; i < c.schedule->step_count; i++) {
-    if (c.schedule->steps[i].loop) assert_int_equal(hfb_loop_verify(c.schedule->steps[i].loop), HFB_OK);
+    if (c.schedule->steps[i].code[0].loop) assert_int_equal(hfb_loop_verify(c.schedule->steps[i].code[0].loop), HFB_OK);
   }
   return c;
 }
@@ -50,12 +51,12 @@ static void compiled_free(compiled *c) {
 static void expect_steps(const char *text, const char *expected) {
   compiled c = compile_text(text);
   char found[256] = "";
-  static const char *const names[] = {"rows", "gemm", "attention", "kernel"};
+  static const char *const names[] = {"rows", "gemm", "attention", "attention_backward", "kernel"};
   for (int i = 0; i < c.schedule->step_count; i++) {
     const hfb_step *step = &c.schedule->steps[i];
     const size_t length = strlen(found);
     snprintf(found + length, sizeof found - length, "%s%s%s", i ? " " : "", names[step->kind],
-             step->kind != HFB_STEP_ROWS && step->loop ? "+" : "");
+             step->kind != HFB_STEP_ROWS && step->code[0].loop ? "+" : "");
   }
   assert_string_equal(found, expected);
   compiled_free(&c);
@@ -185,7 +186,7 @@ static void a_causal_mask_with_padding_skips_nothing(void **state) {
   const hfb_step *step = &c.schedule->steps[c.schedule->step_count - 1];
   assert_int_equal(step->kind, HFB_STEP_ATTENTION);
   assert_false(step->causal);
-  assert_non_null(step->loop);
+  assert_non_null(step->code[0].loop);
   compiled_free(&c);
 }
 
@@ -199,7 +200,7 @@ static void an_anticausal_mask_is_not_taken_for_a_causal_one(void **state) {
   compiled c = compile_text(text);
   assert_int_equal(c.schedule->steps[0].kind, HFB_STEP_ATTENTION);
   assert_false(c.schedule->steps[0].causal);
-  assert_non_null(c.schedule->steps[0].loop);
+  assert_non_null(c.schedule->steps[0].code[0].loop);
   compiled_free(&c);
 }
 

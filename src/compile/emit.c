@@ -11,6 +11,7 @@ typedef struct function {
   XXH128_hash_t key; /* of the loop's printed form */
   const char *name;
   const hfb_step *first; /* the step it is named after */
+  const hfb_loop *loop;
   size_t bytes;          /* of the printed form: stands for the work of compiling it */
 } function;
 
@@ -32,26 +33,32 @@ static hfb_status loop_key(const hfb_loop *loop, XXH128_hash_t *out_key, size_t 
   return status;
 }
 
-static hfb_status name_functions(hfb_schedule *s, function *functions, int *out_count) {
-  int count = 0;
-  for (int i = 0; i < s->step_count; i++) {
-    hfb_step *step = &s->steps[i];
-    if (!step->loop) continue;
-    function f = {.first = step};
-    HFB_TRY(hfb_loop_verify(step->loop));
-    HFB_TRY(loop_key(step->loop, &f.key, &f.bytes));
-    const size_t scratch = hfb_loop_scratch_bytes(step->loop);
-    if (scratch > s->scratch_bytes) s->scratch_bytes = scratch;
-    int known = 0;
-    while (known < count && !XXH128_isEqual(functions[known].key, f.key)) known++;
-    if (known == count) {
-      f.name = hfb_arena_printf(&s->arena, "%s_%d", kind_prefix(step->loop->kind), count);
-      if (!f.name) return HFB_OUT_OF_MEMORY;
-      functions[count++] = f;
-    }
-    step->function = functions[known].name;
+static hfb_status name_function(hfb_schedule *s, const hfb_step *step, hfb_step_code *code, function *functions,
+                                int *count) {
+  function f = {.first = step, .loop = code->loop};
+  HFB_TRY(hfb_loop_verify(code->loop));
+  HFB_TRY(loop_key(code->loop, &f.key, &f.bytes));
+  const size_t scratch = hfb_loop_scratch_bytes(code->loop);
+  if (scratch > s->scratch_bytes) s->scratch_bytes = scratch;
+  int known = 0;
+  while (known < *count && !XXH128_isEqual(functions[known].key, f.key)) known++;
+  if (known == *count) {
+    f.name = hfb_arena_printf(&s->arena, "%s_%d", kind_prefix(code->loop->kind), known);
+    if (!f.name) return HFB_OUT_OF_MEMORY;
+    functions[(*count)++] = f;
   }
-  *out_count = count;
+  code->function = functions[known].name;
+  return HFB_OK;
+}
+
+static hfb_status name_functions(hfb_schedule *s, function *functions, int *out_count) {
+  *out_count = 0;
+  for (int i = 0; i < s->step_count; i++) {
+    for (int c = 0; c < HFB_STEP_MAX_LOOPS; c++) {
+      hfb_step_code *code = &s->steps[i].code[c];
+      if (code->loop) HFB_TRY(name_function(s, &s->steps[i], code, functions, out_count));
+    }
+  }
   return HFB_OK;
 }
 
@@ -76,7 +83,7 @@ static hfb_status write_units(const function *functions, int count, hfb_isa isa,
     hfb_strbuf comment;
     hfb_strbuf_init(&comment);
     describe(functions[i].first, &comment);
-    hfb_status status = hfb_codegen_loop(functions[i].first->loop, functions[i].name, hfb_strbuf_text(&comment), isa,
+    hfb_status status = hfb_codegen_loop(functions[i].loop, functions[i].name, hfb_strbuf_text(&comment), isa,
                                          &code->units[unit]);
     hfb_strbuf_deinit(&comment);
     HFB_TRY(status);
@@ -88,7 +95,7 @@ hfb_status hfb_emit(hfb_schedule *schedule, hfb_isa isa, int max_units, hfb_code
   function *functions = NULL;
   int count = 0;
   memset(out_code, 0, sizeof *out_code);
-  HFB_TRY(hfb_mem_alloc((size_t)schedule->step_count + 1, sizeof *functions, &functions));
+  HFB_TRY(hfb_mem_alloc((size_t)schedule->step_count * HFB_STEP_MAX_LOOPS + 1, sizeof *functions, &functions));
   hfb_status status = name_functions(schedule, functions, &count);
   int units = (count + MIN_LOOPS_PER_UNIT - 1) / MIN_LOOPS_PER_UNIT;
   if (units > max_units) units = max_units;

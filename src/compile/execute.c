@@ -3,6 +3,7 @@
 
 #include "compile/program.h"
 #include "kernels/attention.h"
+#include "kernels/attention_backward.h"
 
 enum {
   CHUNK_ELEMENTS = 8192,  /* of a loop: less is not worth handing to another core */
@@ -25,19 +26,26 @@ static void rows_task(void *context, int64_t index, int worker) {
   job->function(job->slots, begin, end, job->scratch ? hfb_pool_scratch(job->pool, worker) : NULL);
 }
 
-static void fill_slots(const hfb_program *program, const hfb_step *step, void **slots) {
-  for (int i = 0; i < step->loop->slot_count; i++) {
-    slots[i] = step->slot_values[i] ? program->storages[step->slot_values[i]->id] : NULL;
+static void fill_slots(const hfb_program *program, const hfb_step_code *code, void **slots) {
+  for (int i = 0; i < code->loop->slot_count; i++) {
+    slots[i] = code->slot_values[i] ? program->storages[code->slot_values[i]->id] : NULL;
   }
+  if (code->loop->site_count > 0) slots[code->loop->site_slot] = code->loop->sites;
 }
 
-static hfb_status run_rows(hfb_program *program, const hfb_step *step, void *function) {
-  const hfb_loop *loop = step->loop;
+/* The generated function `number` of step `index`; NULL: none. */
+static void *function_of(const hfb_program *program, int index, int number) {
+  return program->functions[index * HFB_STEP_MAX_LOOPS + number];
+}
+
+static hfb_status run_rows(hfb_program *program, int index, const hfb_step *step) {
+  void *function = function_of(program, index, 0);
+  const hfb_loop *loop = step->code[0].loop;
   hfb_pool *pool = hfb_device_pool(program->device);
   void *slots[MAX_LOOP_SLOTS];
   rows_job job = {.slots = slots, .rows = 1, .pool = pool, .scratch = hfb_loop_scratch_bytes(loop) != 0};
   memcpy(&job.function, &function, sizeof function); /* POSIX: a function pointer is a pointer */
-  fill_slots(program, step, slots);
+  fill_slots(program, &step->code[0], slots);
   for (int d = 0; d + 1 < loop->rank; d++) job.rows *= loop->extent[d];
   const int64_t inner = loop->extent[loop->rank - 1] > 0 ? loop->extent[loop->rank - 1] : 1;
   int64_t chunks = job.rows * inner / CHUNK_ELEMENTS + 1;
@@ -55,7 +63,8 @@ static const char *operand_data(const hfb_program *program, const hfb_matrix_vie
   return (const char *)program->storages[base->id] + operand->view.offset * (int64_t)hfb_dtype_bytes(base->dtype);
 }
 
-static hfb_status run_gemm(hfb_program *program, int index, const hfb_step *step, void *function) {
+static hfb_status run_gemm(hfb_program *program, int index, const hfb_step *step) {
+  void *function = function_of(program, index, 0);
   void *slots[MAX_LOOP_SLOTS];
   const int packed = program->packed_of[index];
   hfb_gemm gemm = {
@@ -84,7 +93,7 @@ static hfb_status run_gemm(hfb_program *program, int index, const hfb_step *step
     gemm.c_batch_strides[d] = step->c.batch_strides[d];
   }
   if (function) {
-    fill_slots(program, step, slots);
+    fill_slots(program, &step->code[0], slots);
     memcpy(&gemm.epilogue, &function, sizeof function);
     gemm.epilogue_context = slots;
   }
@@ -98,40 +107,114 @@ static void attention_strides(const hfb_matrix_view *view, int batch_rank, int64
   out[2] = view->row_stride;
 }
 
-static hfb_status run_attention(hfb_program *program, const hfb_step *step, void *function) {
+/* The same of a stored result. */
+static void storage_strides(const hfb_program *program, const hfb_value *value, int batch_rank, int64_t out[3]) {
+  const int64_t *strides = program->schedule->storage[value->id].strides;
+  out[0] = batch_rank == 2 ? strides[0] : 0;
+  out[1] = strides[batch_rank - 1];
+  out[2] = strides[batch_rank];
+}
+
+/* Where result `result` of the step's op is stored; NULL when nobody reads it. */
+static float *result_data(const hfb_program *program, const hfb_step *step, int result) {
+  const hfb_value *value = &step->node->results[result];
+  for (int r = 0; r < step->result_count; r++) {
+    if (step->results[r] == value) return program->storages[value->id];
+  }
+  return NULL;
+}
+
+/* The random state is an attention op's last input, where it has one. */
+static const int64_t *random_state(const hfb_program *program, const hfb_step *step) {
+  const hfb_node *node = step->node;
+  if (node->input_count == hfb_op_info_of(node->op)->min_inputs) return NULL;
+  return program->storages[node->inputs[node->input_count - 1]->id];
+}
+
+static hfb_status run_attention(hfb_program *program, int index, const hfb_step *step) {
+  void *function = function_of(program, index, 0);
   void *slots[MAX_LOOP_SLOTS];
-  const hfb_storage *result = &program->schedule->storage[step->result->id];
-  const hfb_shape *shape = &step->result->shape;
+  const hfb_value *out = &step->node->results[0];
   hfb_attention attention = {
       .batch = step->batch_rank == 2 ? step->batch_dims[0] : 1,
       .heads = step->batch_dims[step->batch_rank - 1],
       .query_count = step->m,
       .key_count = step->n,
       .head_dim = step->k,
-      .value_dim = shape->dim[shape->rank - 1],
+      .value_dim = out->shape.dim[out->shape.rank - 1],
       .q = (const float *)operand_data(program, &step->a),
       .k = (const float *)operand_data(program, &step->b),
       .v = (const float *)operand_data(program, &step->v),
-      .out = program->storages[step->result->id],
+      .out = result_data(program, step, 0),
+      .lse = result_data(program, step, 1),
       .scale = step->scale,
       .causal = step->causal,
+      .dropout_p = hfb_node_float(step->node, HFB_ATTR_P),
+      .dropout_site = hfb_node_int(step->node, HFB_ATTR_SITE),
+      .random_state = random_state(program, step),
   };
   attention_strides(&step->a, step->batch_rank, attention.q_strides);
   attention_strides(&step->b, step->batch_rank, attention.k_strides);
   attention_strides(&step->v, step->batch_rank, attention.v_strides);
-  attention.out_strides[0] = step->batch_rank == 2 ? result->strides[0] : 0;
-  attention.out_strides[1] = result->strides[step->batch_rank - 1];
-  attention.out_strides[2] = result->strides[step->batch_rank];
+  storage_strides(program, out, step->batch_rank, attention.out_strides);
   if (function) {
-    fill_slots(program, step, slots);
+    fill_slots(program, &step->code[0], slots);
     memcpy(&attention.modify, &function, sizeof function);
     attention.modify_context = slots;
   }
   return hfb_attention_run(&attention, program->isa, hfb_device_pool(program->device));
 }
 
+static hfb_status run_attention_backward(hfb_program *program, int index, const hfb_step *step) {
+  void *modify = function_of(program, index, 0), *modify_gradient = function_of(program, index, 1);
+  void *slots[MAX_LOOP_SLOTS], *gradient_slots[MAX_LOOP_SLOTS];
+  const hfb_node *node = step->node;
+  const hfb_value *g = node->inputs[5];
+  hfb_attention_backward backward = {
+      .batch = step->batch_rank == 2 ? step->batch_dims[0] : 1,
+      .heads = step->batch_dims[step->batch_rank - 1],
+      .query_count = step->m,
+      .key_count = step->n,
+      .head_dim = step->k,
+      .value_dim = g->shape.dim[g->shape.rank - 1],
+      .q = (const float *)operand_data(program, &step->a),
+      .k = (const float *)operand_data(program, &step->b),
+      .v = (const float *)operand_data(program, &step->v),
+      .g = (const float *)operand_data(program, &step->g),
+      .lse = program->storages[step->lse->id],
+      .delta = program->storages[step->delta->id],
+      .dq = result_data(program, step, 0),
+      .dk = result_data(program, step, 1),
+      .dv = result_data(program, step, 2),
+      .scale = step->scale,
+      .gradient_scale = step->gradient_scale,
+      .causal = step->causal,
+      .dropout_p = hfb_node_float(node, HFB_ATTR_P),
+      .dropout_site = hfb_node_int(node, HFB_ATTR_SITE),
+      .random_state = random_state(program, step),
+  };
+  attention_strides(&step->a, step->batch_rank, backward.q_strides);
+  attention_strides(&step->b, step->batch_rank, backward.k_strides);
+  attention_strides(&step->v, step->batch_rank, backward.v_strides);
+  attention_strides(&step->g, step->batch_rank, backward.g_strides);
+  storage_strides(program, &node->results[0], step->batch_rank, backward.dq_strides);
+  storage_strides(program, &node->results[1], step->batch_rank, backward.dk_strides);
+  storage_strides(program, &node->results[2], step->batch_rank, backward.dv_strides);
+  if (modify) {
+    fill_slots(program, &step->code[0], slots);
+    memcpy(&backward.modify, &modify, sizeof modify);
+    backward.modify_context = slots;
+  }
+  if (modify_gradient) {
+    fill_slots(program, &step->code[1], gradient_slots);
+    memcpy(&backward.modify_gradient, &modify_gradient, sizeof modify_gradient);
+    backward.modify_gradient_context = gradient_slots;
+  }
+  return hfb_attention_backward_run(&backward, program->isa, hfb_device_pool(program->device));
+}
+
 static hfb_status run_kernel(hfb_program *program, int index, const hfb_step *step) {
-  hfb_tensor *inputs = NULL, result;
+  hfb_tensor *inputs = NULL, results[HFB_MAX_RESULTS];
   const hfb_node *node = step->node;
   HFB_TRY(hfb_mem_alloc((size_t)node->input_count, sizeof *inputs, &inputs));
   for (int i = 0; i < node->input_count; i++) {
@@ -141,8 +224,11 @@ static hfb_status run_kernel(hfb_program *program, int index, const hfb_step *st
     inputs[i].data =
         (char *)program->storages[view->base->id] + view->offset * (int64_t)hfb_dtype_bytes(view->base->dtype);
   }
-  result = hfb_tensor_borrow(step->result->dtype, &step->result->shape, program->storages[step->result->id]);
-  const hfb_kernel_call call = {node, node->input_count, 1, inputs, &result, hfb_device_pool(program->device)};
+  for (int r = 0; r < node->result_count; r++) {
+    results[r] = hfb_tensor_borrow(node->results[r].dtype, &node->results[r].shape, result_data(program, step, r));
+  }
+  const hfb_kernel_call call = {
+      node, node->input_count, node->result_count, inputs, results, hfb_device_pool(program->device)};
   if (!program->kernels[index]) program->kernels[index] = hfb_kernel_select(&call, program->isa, false);
   hfb_status status = program->kernels[index]
                           ? program->kernels[index]->run(&call)
@@ -151,27 +237,20 @@ static hfb_status run_kernel(hfb_program *program, int index, const hfb_step *st
   return status;
 }
 
+typedef hfb_status (*run_step_fn)(hfb_program *program, int index, const hfb_step *step);
+
 hfb_status hfb_program_execute(hfb_program *program) {
+  static const run_step_fn run_step[] = {
+      [HFB_STEP_ROWS] = run_rows,
+      [HFB_STEP_GEMM] = run_gemm,
+      [HFB_STEP_ATTENTION] = run_attention,
+      [HFB_STEP_ATTENTION_BACKWARD] = run_attention_backward,
+      [HFB_STEP_KERNEL] = run_kernel,
+  };
   const hfb_schedule *s = program->schedule;
   if (s->scratch_bytes) HFB_TRY(hfb_pool_reserve_scratch(hfb_device_pool(program->device), s->scratch_bytes));
   for (int i = 0; i < s->step_count; i++) {
-    const hfb_step *step = &s->steps[i];
-    hfb_status status = HFB_OK;
-    switch (step->kind) {
-      case HFB_STEP_ROWS:
-        status = run_rows(program, step, program->functions[i]);
-        break;
-      case HFB_STEP_GEMM:
-        status = run_gemm(program, i, step, program->functions[i]);
-        break;
-      case HFB_STEP_ATTENTION:
-        status = run_attention(program, step, program->functions[i]);
-        break;
-      case HFB_STEP_KERNEL:
-        status = run_kernel(program, i, step);
-        break;
-    }
-    if (status != HFB_OK) return status;
+    HFB_TRY(run_step[s->steps[i].kind](program, i, &s->steps[i]));
     program->stats.kernels_run++;
   }
   return HFB_OK;

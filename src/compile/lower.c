@@ -6,7 +6,7 @@
 #include "compile/causal.h"
 #include "device/tensor.h"
 
-enum { MAX_TERMS = 512, MAX_SLOTS = 64 };
+enum { MAX_TERMS = 512, MAX_SLOTS = 64, MAX_SITES = 16 };
 
 /* One value at one index map: lowered once. */
 typedef struct memo_entry {
@@ -29,6 +29,8 @@ typedef struct lowering {
   int term_count;
   const hfb_value **slots;
   int slot_count;
+  int64_t sites[MAX_SITES]; /* of random masks */
+  int site_count;
   const hfb_value *blocked;
   bool blocked_tile;
   hfb_status status;
@@ -138,6 +140,20 @@ static bool is_zero(const lowering *l, int term) {
   return term >= 0 && l->terms[term].kind == HFB_TERM_SCALAR && l->terms[term].value == 0;
 }
 
+/* The number of a random site among those of the loop. */
+static int site_of(lowering *l, int64_t site) {
+  for (int i = 0; i < l->site_count; i++) {
+    if (l->sites[i] == site) return i;
+  }
+  if (l->site_count == MAX_SITES) {
+    if (l->status == HFB_OK)
+      l->status = HFB_FAIL(HFB_UNSUPPORTED, "a fused loop with over %d random masks; report the model", MAX_SITES);
+    return 0;
+  }
+  l->sites[l->site_count] = site;
+  return l->site_count++;
+}
+
 static int lower_elementwise(lowering *l, const hfb_value *value, const hfb_index_map *map) {
   const hfb_node *node = value->node;
   if (l->causal && hfb_is_causal_where(node)) { /* the attention kernel masks */
@@ -154,6 +170,10 @@ static int lower_elementwise(lowering *l, const hfb_value *value, const hfb_inde
   if (l->causal && node->op == HFB_OP_ADD && is_zero(l, term.args[0])) return term.args[1];
   if (l->causal && node->op == HFB_OP_ADD && is_zero(l, term.args[1])) return term.args[0];
   if (hfb_node_attr(node, HFB_ATTR_VALUE)) term.value = hfb_node_float(node, HFB_ATTR_VALUE);
+  if (node->op == HFB_OP_RANDOM_KEEP) {
+    term.value = hfb_node_float(node, HFB_ATTR_P);
+    term.site = site_of(l, hfb_node_int(node, HFB_ATTR_SITE));
+  }
   return term_add(l, term);
 }
 
@@ -486,6 +506,27 @@ static void mark_per_row(hfb_loop *loop) {
   }
 }
 
+/* The slots of the values, and one more for the sites of random masks. */
+static hfb_status add_slots(lowering *l, hfb_loop *loop, hfb_lowered *out) {
+  const size_t count = (size_t)l->slot_count + 1;
+  loop->slot_dtypes = hfb_arena_alloc(l->arena, count, sizeof *loop->slot_dtypes);
+  out->slot_values = hfb_arena_alloc(l->arena, count, sizeof *out->slot_values);
+  loop->sites = hfb_arena_alloc(l->arena, (size_t)l->site_count + 1, sizeof *loop->sites);
+  if (!loop->slot_dtypes || !out->slot_values || !loop->sites) return HFB_OUT_OF_MEMORY;
+  for (int i = 0; i < l->slot_count; i++) {
+    out->slot_values[i] = l->slots[i];
+    loop->slot_dtypes[i] = l->slots[i] ? l->slots[i]->dtype : l->root->dtype;
+  }
+  loop->slot_count = l->slot_count;
+  loop->site_count = l->site_count;
+  memcpy(loop->sites, l->sites, (size_t)l->site_count * sizeof *loop->sites);
+  if (l->site_count > 0) {
+    loop->site_slot = loop->slot_count++;
+    loop->slot_dtypes[loop->site_slot] = HFB_I64;
+  }
+  return l->status;
+}
+
 /* Copies the terms out of the work area and adds the store of the root. */
 static hfb_status build_loop(lowering *l, int root_term, const hfb_value *start, const hfb_index_map *map,
                              hfb_lowered *out) {
@@ -517,16 +558,8 @@ static hfb_status build_loop(lowering *l, int root_term, const hfb_value *start,
       for (int i = 0; i < HFB_LOOP_MAX_RANK; i++) store->strides[i] += map->dim[d].coef[i] * strides[d];
     }
   }
-  loop->slot_count = l->slot_count;
-  loop->slot_dtypes = hfb_arena_alloc(l->arena, (size_t)l->slot_count, sizeof *loop->slot_dtypes);
-  out->slot_values = hfb_arena_alloc(l->arena, (size_t)l->slot_count, sizeof *out->slot_values);
-  if (!loop->slot_dtypes || !out->slot_values) return HFB_OUT_OF_MEMORY;
-  for (int i = 0; i < l->slot_count; i++) {
-    out->slot_values[i] = l->slots[i];
-    loop->slot_dtypes[i] = l->slots[i] ? l->slots[i]->dtype : l->root->dtype;
-  }
   out->loop = loop;
-  return l->status;
+  return add_slots(l, loop, out);
 }
 
 static hfb_status finish_loop(lowering *l, hfb_lowered *out) {

@@ -25,22 +25,29 @@ typedef struct plan {
 
 static void find_lives(hfb_schedule *s) {
   for (int i = 0; i < s->step_count; i++) {
-    hfb_storage *result = &s->storage[s->steps[i].result->id];
-    result->first_step = result->last_step = i;
+    for (int r = 0; r < s->steps[i].result_count; r++) {
+      hfb_storage *result = &s->storage[s->steps[i].results[r]->id];
+      result->first_step = result->last_step = i;
+    }
   }
   for (int i = 0; i < s->step_count; i++) {
     for (int k = 0; k < s->steps[i].operand_count; k++) s->storage[s->steps[i].operands[k]->id].last_step = i;
   }
+  for (int i = 0; i < s->copied_update_count; i++)
+    s->storage[s->copied_updates[i]->value->id].last_step = s->step_count;
 }
 
-/* Every load of the operand is at the very element that is stored: the row is read before, or while, it is written. */
-static bool loads_match_store(const hfb_step *step, const hfb_value *operand) {
-  const hfb_loop *loop = step->loop;
-  const hfb_store *store = &loop->stores[0];
-  if (loop->terms[store->term].per_row) return false;
+bool hfb_step_overwrites_safely(const hfb_step *step, const hfb_value *operand, const hfb_value *result) {
+  const hfb_loop *loop = step->code[0].loop;
+  const hfb_value *const *slots = step->code[0].slot_values;
+  const hfb_store *store = NULL;
+  for (int i = 0; i < loop->store_count; i++) {
+    if (slots[loop->stores[i].slot] == result) store = &loop->stores[i];
+  }
+  if (!store || loop->terms[store->term].per_row) return false;
   for (int i = 0; i < loop->term_count; i++) {
     const hfb_term *term = &loop->terms[i];
-    if (term->kind != HFB_TERM_LOAD || step->slot_values[term->slot] != operand) continue;
+    if (term->kind != HFB_TERM_LOAD || slots[term->slot] != operand) continue;
     if (term->args[0] >= 0 || term->offset != store->offset) return false;
     for (int d = 0; d < loop->rank; d++) {
       if (loop->extent[d] != 1 && term->strides[d] != store->strides[d]) return false;
@@ -49,38 +56,45 @@ static bool loads_match_store(const hfb_step *step, const hfb_value *operand) {
   return true;
 }
 
-/* The operand whose memory the step's result may take over, or NULL. */
-static const hfb_value *reusable_operand(const plan *p, int step_index) {
+/* The operand whose memory a result of the step may take over, or NULL. `taken` are operands that other results took. */
+static const hfb_value *reusable_operand(const plan *p, int step_index, const hfb_value *result, uint64_t *taken) {
   const hfb_step *step = &p->s->steps[step_index];
   if (step->kind != HFB_STEP_ROWS) return NULL;
-  for (int k = 0; k < step->operand_count; k++) {
+  for (int k = 0; k < step->operand_count && k < 64; k++) {
     const hfb_value *operand = step->operands[k];
     const hfb_storage *storage = &p->s->storage[operand->id];
-    if (storage->kind != HFB_STORAGE_ARENA || storage->last_step != step_index) continue;
-    if (storage->bytes != p->s->storage[step->result->id].bytes || operand->dtype != step->result->dtype) continue;
-    if (loads_match_store(step, operand)) return operand;
+    if (*taken >> k & 1 || storage->kind != HFB_STORAGE_ARENA || storage->last_step != step_index) continue;
+    if (storage->bytes != p->s->storage[result->id].bytes || operand->dtype != result->dtype) continue;
+    if (!hfb_step_overwrites_safely(step, operand, result)) continue;
+    *taken |= UINT64_C(1) << k;
+    return operand;
   }
   return NULL;
 }
 
+static void make_block(plan *p, int step_index, const hfb_value *result, uint64_t *taken) {
+  const hfb_storage *storage = &p->s->storage[result->id];
+  if (storage->kind != HFB_STORAGE_ARENA || storage->bytes == 0) return;
+  const hfb_value *reused = reusable_operand(p, step_index, result, taken);
+  if (reused) {
+    const int b = p->block_of[reused->id];
+    p->block_of[result->id] = b;
+    p->blocks[b].last_step = storage->last_step;
+    return;
+  }
+  p->block_of[result->id] = p->block_count;
+  p->blocks[p->block_count++] = (block){.value = result->id,
+                                        .first_step = storage->first_step,
+                                        .last_step = storage->last_step,
+                                        .bytes = (storage->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT,
+                                        .offset = -1};
+}
+
 static void make_blocks(plan *p) {
   for (int i = 0; i < p->s->step_count; i++) {
-    const hfb_value *result = p->s->steps[i].result;
-    const hfb_storage *storage = &p->s->storage[result->id];
-    if (storage->kind != HFB_STORAGE_ARENA || storage->bytes == 0) continue;
-    const hfb_value *reused = reusable_operand(p, i);
-    if (reused) {
-      const int b = p->block_of[reused->id];
-      p->block_of[result->id] = b;
-      p->blocks[b].last_step = storage->last_step;
-      continue;
-    }
-    p->block_of[result->id] = p->block_count;
-    p->blocks[p->block_count++] = (block){.value = result->id,
-                                          .first_step = storage->first_step,
-                                          .last_step = storage->last_step,
-                                          .bytes = (storage->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT,
-                                          .offset = -1};
+    const hfb_step *step = &p->s->steps[i];
+    uint64_t taken = 0;
+    for (int r = 0; r < step->result_count; r++) make_block(p, i, step->results[r], &taken);
   }
 }
 
@@ -136,7 +150,7 @@ hfb_status hfb_memory_plan(hfb_schedule *schedule) {
   schedule->arena_bytes = 0;
   find_lives(schedule);
   hfb_status status = hfb_mem_alloc((size_t)values + 1, sizeof(int), &p.block_of);
-  if (status == HFB_OK) status = hfb_mem_alloc((size_t)schedule->step_count + 1, sizeof(block), &p.blocks);
+  if (status == HFB_OK) status = hfb_mem_alloc((size_t)values + 1, sizeof(block), &p.blocks);
   if (status == HFB_OK) {
     for (int v = 0; v < values; v++) p.block_of[v] = -1;
     make_blocks(&p);

@@ -25,6 +25,10 @@ static hfb_status simplify_pass(const hfb_graph *graph, bool match_attention, hf
   return hfb_pass_simplify(graph, out_graph);
 }
 
+static hfb_status decompose_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
+  return hfb_pass_decompose(graph, out_graph);
+}
+
 static hfb_status fold_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
   return hfb_pass_fold(graph, out_graph);
 }
@@ -35,7 +39,8 @@ static const struct {
   graph_pass run;
 } graph_passes[] = {
     {"simplify", simplify_pass},
-    {"decompose", hfb_pass_decompose},
+    {"attention", hfb_pass_attention},
+    {"decompose", decompose_pass},
     {"fold", fold_pass},
     {"primitives", simplify_pass},
 };
@@ -83,7 +88,7 @@ static void native_destroy(hfb_program *p);
 static hfb_status bind_functions(hfb_program *p) {
   const hfb_schedule *s = p->schedule;
   const size_t steps = (size_t)s->step_count + 1;
-  HFB_TRY(hfb_mem_alloc(steps, sizeof *p->functions, &p->functions));
+  HFB_TRY(hfb_mem_alloc(steps * HFB_STEP_MAX_LOOPS, sizeof *p->functions, &p->functions));
   HFB_TRY(hfb_mem_alloc(steps, sizeof *p->kernels, &p->kernels));
   HFB_TRY(hfb_mem_alloc(steps, sizeof *p->packed_of, &p->packed_of));
   HFB_TRY(hfb_mem_alloc(steps, sizeof *p->packed, &p->packed));
@@ -91,10 +96,13 @@ static hfb_status bind_functions(hfb_program *p) {
   HFB_TRY(hfb_mem_alloc((size_t)s->output_storage_count + 1, sizeof *p->output_storages, &p->output_storages));
   for (int i = 0; i < s->step_count; i++) {
     p->packed_of[i] = -1;
-    if (!s->steps[i].function) continue;
-    p->functions[i] = hfb_jit_symbol(p->jit, s->steps[i].function);
-    if (!p->functions[i])
-      return HFB_FAIL(HFB_INTERNAL, "native: compiled code lacks function %s", s->steps[i].function);
+    for (int c = 0; c < HFB_STEP_MAX_LOOPS; c++) {
+      const char *name = s->steps[i].code[c].function;
+      if (!name) continue;
+      void *function = hfb_jit_symbol(p->jit, name);
+      if (!function) return HFB_FAIL(HFB_INTERNAL, "native: compiled code lacks function %s", name);
+      p->functions[i * HFB_STEP_MAX_LOOPS + c] = function;
+    }
   }
   for (int i = 0; i < p->graph->node_count; i++) {
     const hfb_node *node = p->graph->nodes[i];
@@ -183,9 +191,16 @@ static void release_packed(hfb_program *p) {
   p->stats.packed_bytes = 0;
 }
 
+static bool is_updated(const hfb_graph *graph, const hfb_value *parameter) {
+  for (int i = 0; i < graph->update_count; i++) {
+    if (graph->updates[i].parameter == parameter) return true;
+  }
+  return false;
+}
+
 static bool wants_packing(const hfb_program *p, const hfb_step *step) {
   return step->kind == HFB_STEP_GEMM && step->batch_rank == 0 && step->m < PACK_BELOW_ROWS &&
-         p->schedule->storage[step->b.view.base->id].kind == HFB_STORAGE_PARAMETER;
+         step->b.view.base->node->op == HFB_OP_PARAMETER && !is_updated(p->graph, step->b.view.base);
 }
 
 static hfb_status pack_weight(hfb_program *p, const hfb_step *step, hfb_packed_weight *w) {
@@ -206,6 +221,13 @@ static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *param
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "parameter %d is not row-major; copy it first", i);
     }
     p->storages[p->graph->parameters[i]->id] = parameters[i].data;
+  }
+  for (int i = 0; i < p->graph->update_count; i++) {
+    const hfb_update *update = &p->graph->updates[i];
+    const hfb_storage *storage = &p->schedule->storage[update->value->id];
+    if (storage->kind == HFB_STORAGE_PARAMETER && update->value->node->op != HFB_OP_PARAMETER &&
+        storage->index == p->schedule->storage[update->parameter->id].index)
+      p->storages[update->value->id] = p->storages[update->parameter->id];
   }
   for (int i = 0; i < p->schedule->step_count; i++) {
     const hfb_step *step = &p->schedule->steps[i];
@@ -247,12 +269,14 @@ static hfb_status check_ids(const hfb_program *p, const hfb_tensor *inputs) {
 }
 
 static hfb_status allocate_outputs(hfb_program *p) {
-  for (int v = 0; v < p->graph->node_count; v++) {
-    const hfb_value *value = &p->graph->nodes[v]->results[0];
-    const hfb_storage *storage = &p->schedule->storage[value->id];
-    if (storage->kind != HFB_STORAGE_OUTPUT) continue;
-    HFB_TRY(hfb_tensor_create(p->device, value->dtype, &value->shape, &p->output_storages[storage->index]));
-    p->storages[value->id] = p->output_storages[storage->index].data;
+  for (int i = 0; i < p->graph->node_count; i++) {
+    for (int r = 0; r < p->graph->nodes[i]->result_count; r++) {
+      const hfb_value *value = &p->graph->nodes[i]->results[r];
+      const hfb_storage *storage = &p->schedule->storage[value->id];
+      if (storage->kind != HFB_STORAGE_OUTPUT) continue;
+      HFB_TRY(hfb_tensor_create(p->device, value->dtype, &value->shape, &p->output_storages[storage->index]));
+      p->storages[value->id] = p->output_storages[storage->index].data;
+    }
   }
   return HFB_OK;
 }
@@ -275,16 +299,64 @@ static hfb_status make_output(hfb_program *p, int index, hfb_tensor *out) {
   return hfb_tensor_copy(&seen, out, hfb_device_pool(p->device));
 }
 
-static hfb_status run_in_arena(hfb_program *p) {
+static size_t update_bytes(const hfb_update *update) {
+  return (size_t)hfb_shape_elements(&update->value->shape) * hfb_dtype_bytes(update->value->dtype);
+}
+
+/* New values that could not be written over the old ones. They may be parameters themselves, so that all are read
+ * before any is written. */
+static hfb_status copy_updates(hfb_program *p) {
+  const hfb_schedule *s = p->schedule;
+  void **copies = NULL;
+  HFB_TRY(hfb_mem_alloc((size_t)s->copied_update_count + 1, sizeof *copies, &copies));
+  hfb_status status = HFB_OK;
+  for (int i = 0; i < s->copied_update_count && status == HFB_OK; i++) {
+    const size_t bytes = update_bytes(s->copied_updates[i]);
+    status = hfb_mem_alloc(bytes ? bytes : 1, 1, &copies[i]);
+    if (status == HFB_OK && bytes) memcpy(copies[i], p->storages[s->copied_updates[i]->value->id], bytes);
+  }
+  for (int i = 0; i < s->copied_update_count && status == HFB_OK; i++) {
+    const size_t bytes = update_bytes(s->copied_updates[i]);
+    if (bytes) memcpy(p->storages[s->copied_updates[i]->parameter->id], copies[i], bytes);
+  }
+  for (int i = 0; i < s->copied_update_count; i++) hfb_mem_free(copies[i]);
+  hfb_mem_free(copies);
+  return status;
+}
+
+static void place_in_arena(hfb_program *p, char *arena) {
+  for (int i = 0; i < p->graph->node_count; i++) {
+    for (int r = 0; r < p->graph->nodes[i]->result_count; r++) {
+      const int id = p->graph->nodes[i]->results[r].id;
+      const hfb_storage *storage = &p->schedule->storage[id];
+      if (storage->kind == HFB_STORAGE_ARENA) p->storages[id] = arena ? arena + storage->offset : NULL;
+    }
+  }
+}
+
+static hfb_status make_outputs(hfb_program *p, hfb_tensor *outputs) {
+  hfb_status status = HFB_OK;
+  int made = 0;
+  for (; status == HFB_OK && made < p->graph->output_count; made++) {
+    memset(&outputs[made], 0, sizeof outputs[made]);
+    status = make_output(p, made, &outputs[made]);
+  }
+  for (int i = 0; status != HFB_OK && i < made; i++) hfb_tensor_release(&outputs[i]);
+  return status;
+}
+
+/* Outputs come before the copied updates: they may show what a parameter held. */
+static hfb_status run_in_arena(hfb_program *p, hfb_tensor *outputs) {
   void *arena = NULL;
   const size_t bytes = (size_t)p->schedule->arena_bytes;
   if (bytes) HFB_TRY(hfb_device_alloc(p->device, bytes, &arena));
-  for (int i = 0; i < p->graph->node_count; i++) {
-    const int id = p->graph->nodes[i]->results[0].id;
-    const hfb_storage *storage = &p->schedule->storage[id];
-    if (storage->kind == HFB_STORAGE_ARENA) p->storages[id] = arena ? (char *)arena + storage->offset : NULL;
-  }
+  place_in_arena(p, arena);
   hfb_status status = hfb_program_execute(p);
+  if (status == HFB_OK) status = make_outputs(p, outputs);
+  if (status == HFB_OK && p->schedule->copied_update_count > 0) {
+    status = copy_updates(p);
+    for (int i = 0; status != HFB_OK && i < p->graph->output_count; i++) hfb_tensor_release(&outputs[i]);
+  }
   if (arena) hfb_device_free(p->device, arena, bytes);
   return status;
 }
@@ -297,16 +369,7 @@ static hfb_status native_run(hfb_program *p, const hfb_tensor *inputs, hfb_tenso
     p->storages[p->graph->inputs[i]->id] = inputs[i].data;
   }
   hfb_status status = allocate_outputs(p);
-  if (status == HFB_OK) status = run_in_arena(p);
-  int made = 0;
-  while (status == HFB_OK && made < p->graph->output_count) {
-    memset(&outputs[made], 0, sizeof outputs[made]);
-    status = make_output(p, made, &outputs[made]);
-    made++;
-  }
-  if (status != HFB_OK) {
-    for (int i = 0; i < made; i++) hfb_tensor_release(&outputs[i]);
-  }
+  if (status == HFB_OK) status = run_in_arena(p, outputs);
   for (int i = 0; i < p->schedule->output_storage_count; i++) hfb_tensor_release(&p->output_storages[i]);
   return status;
 }

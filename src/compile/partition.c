@@ -2,10 +2,67 @@
 
 #include <string.h>
 
+#include "compile/passes.h"
+
 static hfb_op_class class_of(const hfb_node *node) { return hfb_op_info_of(node->op)->op_class; }
 
+/* What an attention kernel computes tile by tile and never stores. */
+static bool is_score_source(const hfb_node *node) {
+  return node->op == HFB_OP_MATMUL || node->op == HFB_OP_ATTENTION_SCORES_BACKWARD;
+}
+
+static const hfb_node *score_source(const hfb_value *value, const hfb_shape *shape, int depth) {
+  enum { DEEPEST = 12 };
+  const hfb_node *node = value->node, *found = NULL;
+  if (is_score_source(node)) return node;
+  if (depth > DEEPEST || class_of(node) != HFB_CLASS_ELEMENTWISE) return NULL;
+  for (int i = 0; i < node->input_count; i++) {
+    if (!hfb_shape_equal(&node->inputs[i]->shape, shape)) continue; /* masks and biases broadcast */
+    const hfb_node *source = score_source(node->inputs[i], shape, depth + 1);
+    if (source && found && source != found) return NULL;
+    if (source) found = source;
+  }
+  return found;
+}
+
+const hfb_node *hfb_score_source(const hfb_value *scores) { return score_source(scores, &scores->shape, 0); }
+
+static bool has_source(const hfb_value *scores, hfb_op op) {
+  const hfb_node *source = hfb_score_source(scores);
+  return scores->dtype == HFB_F32 && source && source->op == op;
+}
+
+/* Which inputs of an attention op are scores, and what they come from. */
+typedef struct score_input {
+  hfb_op op;
+  int input;
+  hfb_op source;
+} score_input;
+
+static const score_input score_inputs[] = {
+    {HFB_OP_ATTENTION, 0, HFB_OP_MATMUL},
+    {HFB_OP_ATTENTION_SCORES_BACKWARD, 0, HFB_OP_MATMUL},
+    {HFB_OP_ATTENTION_BACKWARD, 0, HFB_OP_ATTENTION_SCORES_BACKWARD},
+    {HFB_OP_ATTENTION_BACKWARD, 1, HFB_OP_MATMUL},
+};
+
+enum { SCORE_INPUT_COUNT = sizeof score_inputs / sizeof score_inputs[0] };
+
+static bool is_score_input(const hfb_node *node, int input) {
+  for (int i = 0; i < SCORE_INPUT_COUNT; i++) {
+    if (score_inputs[i].op == node->op && score_inputs[i].input == input) return true;
+  }
+  return false;
+}
+
 bool hfb_is_attention(const hfb_node *node) {
-  return node->op == HFB_OP_MATMUL && node->inputs[0]->node->op == HFB_OP_SOFTMAX;
+  bool is = false;
+  for (int i = 0; i < SCORE_INPUT_COUNT; i++) {
+    if (score_inputs[i].op != node->op) continue;
+    is = has_source(node->inputs[score_inputs[i].input], score_inputs[i].source);
+    if (!is) return false;
+  }
+  return is;
 }
 
 /* Generated loops have no 16-bit floats. */
@@ -29,14 +86,32 @@ bool hfb_is_kernel_step(const hfb_node *node) {
     case HFB_OP_CONCAT:
     case HFB_OP_PAD:
     case HFB_OP_FFT2_REAL:
+    case HFB_OP_GATHER_BACKWARD:
+    case HFB_OP_TAKE_ALONG_BACKWARD:
+    case HFB_OP_LINEAR_CROSS_ENTROPY:
       return true;
+    case HFB_OP_ATTENTION:
+    case HFB_OP_ATTENTION_SCORES_BACKWARD:
+    case HFB_OP_ATTENTION_BACKWARD:
+      return !hfb_is_attention(node);
+    case HFB_OP_REDUCE_SUM:
+    case HFB_OP_REDUCE_MAX:
+      return hfb_reduces_leading(node);
     default:
       return false;
   }
 }
 
 /* Its operands are read as strided views of storage. */
-static bool is_step(const hfb_node *node) { return class_of(node) == HFB_CLASS_CONTRACT || hfb_is_kernel_step(node); }
+static bool is_step(const hfb_node *node) {
+  return class_of(node) == HFB_CLASS_CONTRACT || hfb_is_attention(node) || hfb_is_kernel_step(node);
+}
+
+/* Lives in the tiles of a loop where it can: a product, or what attention does not store. */
+static bool is_tiled(const hfb_node *node) {
+  return class_of(node) == HFB_CLASS_CONTRACT ||
+         (node->op == HFB_OP_ATTENTION_SCORES_BACKWARD && hfb_is_attention(node));
+}
 
 static bool is_outside(const hfb_value *value) {
   const hfb_op op = value->node->op;
@@ -66,39 +141,20 @@ static bool is_free(const hfb_value *value, int depth) {
   return true;
 }
 
-/* Compressed rows: users of value v are users[user_begin[v] .. user_begin[v + 1]). */
-static hfb_status collect_users(hfb_partition *p) {
-  const hfb_graph *graph = p->graph;
-  int *cursor = NULL;
-  HFB_TRY(hfb_mem_alloc((size_t)graph->value_count + 1, sizeof(int), &p->user_begin));
-  for (int i = 0; i < graph->node_count; i++) {
-    for (int k = 0; k < graph->nodes[i]->input_count; k++) p->user_begin[graph->nodes[i]->inputs[k]->id + 1]++;
-  }
-  for (int v = 0; v < graph->value_count; v++) p->user_begin[v + 1] += p->user_begin[v];
-  HFB_TRY(hfb_mem_alloc((size_t)p->user_begin[graph->value_count] + 1, sizeof(hfb_node *), &p->users));
-  HFB_TRY(hfb_mem_alloc((size_t)graph->value_count + 1, sizeof(int), &cursor));
-  memcpy(cursor, p->user_begin, ((size_t)graph->value_count + 1) * sizeof(int));
-  for (int i = 0; i < graph->node_count; i++) {
-    for (int k = 0; k < graph->nodes[i]->input_count; k++)
-      p->users[cursor[graph->nodes[i]->inputs[k]->id]++] = graph->nodes[i];
-  }
-  hfb_mem_free(cursor);
-  return HFB_OK;
-}
-
 hfb_status hfb_partition_create(const hfb_graph *graph, hfb_partition **out_partition) {
   hfb_partition *p = NULL;
   HFB_TRY(hfb_mem_alloc(1, sizeof *p, &p));
   p->graph = graph;
   const size_t values = (size_t)graph->value_count + 1;
-  hfb_status status = hfb_graph_use_counts(graph, &p->use_counts);
-  if (status == HFB_OK) status = collect_users(p);
+  hfb_status status = hfb_users_init(graph, &p->users);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->forced);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->no_tile);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_node *), &p->reduce);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_score);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_value *), &p->root);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_value *), &p->tile);
+  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof *p->chains, &p->chains);
+  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_leaf);
   if (status != HFB_OK) {
     hfb_partition_destroy(p);
     return status;
@@ -109,15 +165,15 @@ hfb_status hfb_partition_create(const hfb_graph *graph, hfb_partition **out_part
 
 void hfb_partition_destroy(hfb_partition *partition) {
   if (!partition) return;
-  hfb_mem_free(partition->use_counts);
-  hfb_mem_free(partition->user_begin);
-  hfb_mem_free(partition->users);
+  hfb_users_deinit(&partition->users);
   hfb_mem_free(partition->forced);
   hfb_mem_free(partition->no_tile);
   hfb_mem_free(partition->reduce);
   hfb_mem_free(partition->is_score);
   hfb_mem_free(partition->root);
   hfb_mem_free(partition->tile);
+  hfb_mem_free(partition->chains);
+  hfb_mem_free(partition->is_leaf);
   hfb_mem_free(partition);
 }
 
@@ -127,16 +183,29 @@ bool hfb_partition_is_stored(const hfb_partition *partition, const hfb_value *va
 
 /* ---- what must be stored ---------------------------------------- */
 
+/* The transpose among the users of a value; NULL when there is none, or two different ones, or when somebody outside of
+ * the graph reads the value too. */
+static const hfb_node *transposing_user(const hfb_partition *p, const hfb_value *value) {
+  const hfb_node *found = NULL;
+  if (hfb_users_escapes(&p->users, value)) return NULL;
+  for (int u = 0; u < hfb_users_count(&p->users, value); u++) {
+    const hfb_node *user = hfb_users_at(&p->users, value, u);
+    if (user->op != HFB_OP_TRANSPOSE) continue;
+    if (found) return NULL; /* equal transposes are one node */
+    found = user;
+  }
+  return found;
+}
+
 /* The result of attention, [batch, heads, query, dim], is mostly transposed to [batch, query, heads, dim] and merged;
  * what an embedding of relative positions gives, [query, key, heads], to [heads, query, key]. Stored in the order of
  * the transposed value at once, it is read row by row. */
 static void choose_strides(const hfb_partition *p, const hfb_value *value, int64_t *out_strides) {
   hfb_shape_strides(&value->shape, out_strides);
-  const bool attention = hfb_is_attention(value->node);
+  const bool attention = hfb_is_attention(value->node) && value->shape.rank == value->node->inputs[0]->shape.rank;
   if (!attention && value->node->op != HFB_OP_GATHER) return;
-  if (p->use_counts[value->id] != 1 || p->user_begin[value->id + 1] == p->user_begin[value->id]) return;
-  const hfb_node *user = p->users[p->user_begin[value->id]];
-  if (user->op != HFB_OP_TRANSPOSE) return;
+  const hfb_node *user = transposing_user(p, value);
+  if (!user) return;
   int count = 0;
   int64_t transposed[HFB_MAX_RANK];
   const int64_t *perm = hfb_node_ints(user, HFB_ATTR_PERM, &count);
@@ -175,15 +244,19 @@ static void force_operands(hfb_partition *p) {
   for (int i = 0; i < p->graph->node_count; i++) {
     const hfb_node *node = p->graph->nodes[i];
     if (!is_step(node)) continue;
+    const bool attention = hfb_is_attention(node);
     for (int k = 0; k < node->input_count; k++) {
-      if (node->inputs[k]->node->op == HFB_OP_SOFTMAX) {
-        p->is_score[node->inputs[k]->node->inputs[0]->id] = true;
+      if (attention && is_score_input(node, k)) {
+        p->is_score[node->inputs[k]->id] = true;
       } else {
         force_operand(p, node->inputs[k]);
       }
     }
   }
   for (int i = 0; i < p->graph->output_count; i++) force_operand(p, p->graph->outputs[i].value);
+  for (int i = 0; i < p->graph->update_count; i++) {
+    if (!is_outside(p->graph->updates[i].value)) p->forced[p->graph->updates[i].value->id] = true;
+  }
 }
 
 /* ---- the sweep ---------------------------------------- */
@@ -191,10 +264,10 @@ static void force_operands(hfb_partition *p) {
 /* The one root of all users; NULL when there are several, or when a user is a step. */
 static const hfb_value *common_root(const hfb_partition *p, const hfb_value *value) {
   const hfb_value *common = NULL;
-  for (int u = p->user_begin[value->id]; u < p->user_begin[value->id + 1]; u++) {
-    const hfb_node *user = p->users[u];
-    if (p->use_counts[user->results[0].id] == 0) continue; /* dead */
-    const hfb_value *root = is_step(user) || user->op == HFB_OP_SOFTMAX ? NULL : p->root[user->results[0].id];
+  for (int u = 0; u < hfb_users_count(&p->users, value); u++) {
+    const hfb_node *user = hfb_users_at(&p->users, value, u);
+    if (user->result_count == 1 && p->users.use_counts[user->results[0].id] == 0) continue; /* dead */
+    const hfb_value *root = is_step(user) ? NULL : p->root[user->results[0].id];
     if (!root || (common && common != root)) return NULL;
     common = root;
   }
@@ -208,9 +281,9 @@ static bool dear_to_repeat(const hfb_value *value, const hfb_value *root) {
          hfb_shape_elements(&value->shape) * 4 <= hfb_shape_elements(&root->shape);
 }
 
-static void assign_contraction(hfb_partition *p, const hfb_value *value, const hfb_value *common) {
+static void assign_tiled(hfb_partition *p, const hfb_value *value, const hfb_value *common) {
   const bool fits = common && !p->forced[value->id] && !p->no_tile[value->id] && !p->tile[common->id] &&
-                    !p->reduce[common->id] && !hfb_is_attention(value->node) && !is_step(common->node) &&
+                    !p->reduce[common->id] && !is_step(common->node) &&
                     common->dtype == value->dtype &&
                     hfb_shape_elements(&common->shape) == hfb_shape_elements(&value->shape);
   p->root[value->id] = fits ? common : value;
@@ -235,24 +308,37 @@ static bool reduce_fits(hfb_partition *p, const hfb_node *node, const hfb_value 
   return true;
 }
 
-static void assign_root(hfb_partition *p, const hfb_node *node) {
-  const hfb_value *value = &node->results[0];
+static void assign_root(hfb_partition *p, const hfb_value *value) {
+  const hfb_node *node = value->node;
   const hfb_op_class op_class = class_of(node);
-  if (p->use_counts[value->id] == 0 || is_outside(value) || node->op == HFB_OP_SOFTMAX) return;
+  if (p->users.use_counts[value->id] == 0 || is_outside(value)) return;
   const hfb_value *common = common_root(p, value);
-  if (op_class == HFB_CLASS_CONTRACT) {
-    assign_contraction(p, value, common);
-  } else if (p->forced[value->id] || p->is_score[value->id] || hfb_is_kernel_step(node)) {
+  if (is_tiled(node)) {
+    assign_tiled(p, value, common);
+  } else if (p->forced[value->id] || p->is_score[value->id] || is_step(node)) {
     p->root[value->id] = value;
   } else if (op_class == HFB_CLASS_MOVE) {
     p->root[value->id] = common; /* several users: each looks through it */
   } else if (common && !dear_to_repeat(value, common) &&
              !(op_class == HFB_CLASS_REDUCE && (p->tile[common->id] || !reduce_fits(p, node, common)))) {
     p->root[value->id] = common;
-  } else if (!is_free(value, 0)) {
+  } else if (!is_free(value, 0) && (common || !hfb_chain_is_recomputed(&p->users, p->chains, value))) {
     p->root[value->id] = value;
   }
-  if (op_class == HFB_CLASS_REDUCE && p->root[value->id]) p->reduce[p->root[value->id]->id] = node;
+  if (op_class == HFB_CLASS_REDUCE && p->root[value->id] && !is_step(node)) p->reduce[p->root[value->id]->id] = node;
+}
+
+static void find_chains(hfb_partition *p) {
+  for (int i = 0; i < p->graph->node_count; i++) {
+    const hfb_node *node = p->graph->nodes[i];
+    const hfb_op_class op_class = class_of(node);
+    const bool work = is_step(node) || op_class == HFB_CLASS_REDUCE || op_class == HFB_CLASS_GATHER;
+    for (int r = 0; r < node->result_count; r++) {
+      const hfb_value *value = &node->results[r];
+      p->is_leaf[value->id] = work || is_outside(value) || p->forced[value->id] || p->is_score[value->id];
+    }
+  }
+  hfb_chains_find(p->graph, &p->users, p->is_leaf, p->chains);
 }
 
 void hfb_partition_sweep(hfb_partition *p) {
@@ -262,7 +348,11 @@ void hfb_partition_sweep(hfb_partition *p) {
   memset(p->reduce, 0, values * sizeof *p->reduce);
   p->again = false;
   force_operands(p);
-  for (int i = p->graph->node_count - 1; i >= 0; i--) assign_root(p, p->graph->nodes[i]);
+  find_chains(p);
+  for (int i = p->graph->node_count - 1; i >= 0; i--) {
+    const hfb_node *node = p->graph->nodes[i];
+    for (int r = node->result_count - 1; r >= 0; r--) assign_root(p, &node->results[r]);
+  }
   if (p->again) hfb_partition_sweep(p); /* ends: every time one more value is forced */
 }
 
@@ -294,13 +384,16 @@ int hfb_partition_assign_storage(const hfb_partition *p, hfb_storage *storage) {
   int constants = 0, outputs = 0;
   memset(storage, 0, (size_t)graph->value_count * sizeof *storage);
   for (int i = 0; i < graph->node_count; i++) {
-    const hfb_value *value = &graph->nodes[i]->results[0];
-    if (!hfb_partition_is_stored(p, value)) continue;
-    hfb_storage *s = &storage[value->id];
-    choose_strides(p, value, s->strides);
-    s->bytes = hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
-    s->kind = HFB_STORAGE_ARENA;
-    if (value->node->op == HFB_OP_CONSTANT && is_outside(value)) s->kind = HFB_STORAGE_CONSTANT, s->index = constants++;
+    for (int r = 0; r < graph->nodes[i]->result_count; r++) {
+      const hfb_value *value = &graph->nodes[i]->results[r];
+      if (!hfb_partition_is_stored(p, value)) continue;
+      hfb_storage *s = &storage[value->id];
+      choose_strides(p, value, s->strides);
+      s->bytes = hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
+      s->kind = HFB_STORAGE_ARENA;
+      if (value->node->op == HFB_OP_CONSTANT && is_outside(value))
+        s->kind = HFB_STORAGE_CONSTANT, s->index = constants++;
+    }
   }
   for (int i = 0; i < graph->input_count; i++) {
     storage[graph->inputs[i]->id].kind = HFB_STORAGE_INPUT;

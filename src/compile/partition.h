@@ -1,7 +1,7 @@
 /* Which values get storage, and which loop computes each of the others.
  *
  * One sweep from the outputs: a value whose users all belong to one loop is computed inside that loop; a value with
- * users in several is stored, unless it costs nothing (iotas and scalars). A matrix product whose users all belong to
+ * users in several is stored, unless it costs nothing (iotas and scalars) or less than storing it (recompute.h). A matrix product whose users all belong to
  * one loop without reductions lives only in the tiles of that loop, which becomes its epilogue.
  *
  * Lowering may find a value that cannot be computed where the sweep put it (a reduction over another axis, a reshape
@@ -10,13 +10,13 @@
 #define HFB_COMPILE_PARTITION_H
 
 #include "compile/affine.h"
+#include "compile/recompute.h"
 #include "compile/schedule.h"
+#include "compile/users.h"
 
 typedef struct hfb_partition {
   const hfb_graph *graph;
-  int *use_counts;         /* by value id; outputs count */
-  int *user_begin;         /* by value id, node_count more than values: users[user_begin[id] .. user_begin[id + 1]) */
-  const hfb_node **users;
+  hfb_users users;
   bool *forced;            /* by value id: needs storage; only grows */
   bool *no_tile;           /* by value id of a product: must be stored; only grows */
   const hfb_value **root;  /* by value id: the value that ends the loop which computes this one; itself when stored;
@@ -24,6 +24,8 @@ typedef struct hfb_partition {
   const hfb_value **tile;  /* by value id of a root: the product whose tiles the loop rewrites, or NULL */
   const hfb_node **reduce; /* by value id of a root: a reduction in its loop, the one nearest the inputs, or NULL */
   bool *is_score;          /* by value id: scores of an attention: a root without storage */
+  hfb_chain *chains;       /* by value id */
+  bool *is_leaf;           /* by value id: where chains end */
   bool again;              /* the sweep forced a value */
 } hfb_partition;
 
@@ -36,7 +38,11 @@ void hfb_partition_sweep(hfb_partition *partition);
 /* Parameters, inputs and constants of more than one element, and roots that are not scores. */
 bool hfb_partition_is_stored(const hfb_partition *partition, const hfb_value *value);
 
-/* The matrix product of probabilities and values: an attention step. */
+/* The product (or gradient of the scores) that attention scores come from through elementwise ops; NULL when there is
+ * none, or more than one. */
+const hfb_node *hfb_score_source(const hfb_value *scores);
+
+/* An attention op whose scores come from a product: a step of the attention kernels. Others are kernel steps. */
 bool hfb_is_attention(const hfb_node *node);
 
 /* Runs as one kernel of kernels.def. */

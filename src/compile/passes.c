@@ -8,6 +8,9 @@
 #include "ir/transform.h"
 #include "kernels/kernel.h"
 
+/* Below this, a loop that reads its rows with a stride costs less than a step of its own. */
+enum { LEADING_MIN_ELEMENTS = 4096 };
+
 /* ---- common subexpressions ---------------------------------------- */
 
 typedef struct node_table {
@@ -50,15 +53,21 @@ static bool attr_equal(const hfb_node *node, const hfb_attr *a, const hfb_attr *
   return false;
 }
 
+static int64_t region_of(const hfb_node *node) {
+  const hfb_attr *attr = hfb_node_attr(node, HFB_ATTR_REGION);
+  return attr ? attr->u.i : 0;
+}
+
 static bool node_same(const hfb_node *a, const hfb_node *b) {
   if (a->op != b->op || a->input_count != b->input_count) return false;
   for (int i = 0; i < a->input_count; i++) {
     if (a->inputs[i] != b->inputs[i]) return false;
   }
+  if (region_of(a) != region_of(b)) return false;
   if (a->results[0].dtype != b->results[0].dtype || !hfb_shape_equal(&a->results[0].shape, &b->results[0].shape))
     return false;
   for (int i = 0; i < a->attr_count; i++) {
-    if (a->attrs[i].key == HFB_ATTR_SCOPE) continue;
+    if (a->attrs[i].key == HFB_ATTR_SCOPE || a->attrs[i].key == HFB_ATTR_REGION) continue;
     const hfb_attr *other = hfb_node_attr(b, a->attrs[i].key);
     if (!other || !attr_equal(a, &a->attrs[i], other)) return false;
   }
@@ -79,6 +88,7 @@ static hfb_status live_nodes(const hfb_graph *graph, bool **out_live) {
   bool *live = NULL;
   HFB_TRY(hfb_mem_alloc((size_t)graph->node_count + 1, sizeof(bool), &live));
   for (int i = 0; i < graph->output_count; i++) live[graph->outputs[i].value->node->id] = true;
+  for (int i = 0; i < graph->update_count; i++) live[graph->updates[i].value->node->id] = true;
   for (int i = graph->node_count - 1; i >= 0; i--) {
     const hfb_node *node = graph->nodes[i];
     if (node->op == HFB_OP_INPUT || node->op == HFB_OP_PARAMETER) live[i] = true; /* binding orders stay */
@@ -90,6 +100,18 @@ static hfb_status live_nodes(const hfb_graph *graph, bool **out_live) {
 }
 
 /* ---- simplify ---------------------------------------- */
+
+bool hfb_reduces_leading(const hfb_node *node) {
+  int count = 0;
+  if (node->op != HFB_OP_REDUCE_SUM && node->op != HFB_OP_REDUCE_MAX) return false;
+  const int64_t *axes = hfb_node_ints(node, HFB_ATTR_AXES, &count);
+  const hfb_value *input = node->inputs[0];
+  if (count == input->shape.rank || input->dtype != HFB_F32) return false;
+  for (int i = 0; i < count; i++) {
+    if (axes[i] != i) return false;
+  }
+  return hfb_shape_elements(&input->shape) >= LEADING_MIN_ELEMENTS;
+}
 
 /* A reduction over several axes: the axes move behind the others, merge into one, and that one is reduced. */
 static hfb_value *reduce_one_axis(hfb_builder *b, const hfb_node *node, hfb_value *input) {
@@ -154,7 +176,7 @@ static hfb_value *simplified(hfb_rewrite *rewrite, const hfb_node *node) {
     case HFB_OP_REDUCE_MAX: {
       int axis_count = 0;
       hfb_node_ints(node, HFB_ATTR_AXES, &axis_count);
-      return axis_count > 1 ? reduce_one_axis(&rewrite->b, node, x) : NULL;
+      return axis_count > 1 && !hfb_reduces_leading(node) ? reduce_one_axis(&rewrite->b, node, x) : NULL;
     }
     default:
       return NULL;
@@ -270,77 +292,18 @@ hfb_status hfb_pass_fold(const hfb_graph *graph, hfb_graph **out_graph) {
 
 /* ---- decomposition ---------------------------------------- */
 
-/* Walks from the scores towards the product through elementwise ops of the same shape. Returns the product, NULL when
- * there is none or more than one. */
-static const hfb_node *score_product(const int *use_counts, const hfb_value *scores, const hfb_shape *shape,
-                                     int depth) {
-  const hfb_node *node = scores->node;
-  if (depth > 12) return NULL;
-  if (node->op == HFB_OP_MATMUL) {
-    return use_counts[scores->id] == 1 && hfb_shape_equal(&scores->shape, shape) ? node : NULL;
-  }
-  if (hfb_op_info_of(node->op)->op_class != HFB_CLASS_ELEMENTWISE || use_counts[scores->id] != 1) return NULL;
-  const hfb_node *found = NULL;
-  for (int i = 0; i < node->input_count; i++) {
-    if (!hfb_shape_equal(&node->inputs[i]->shape, shape))
-      continue; /* masks and biases broadcast, or have other makers */
-    const hfb_node *product = score_product(use_counts, node->inputs[i], shape, depth + 1);
-    if (product && found) return NULL;
-    if (product) found = product;
-  }
-  return found;
-}
-
-static const hfb_node *only_user(const hfb_graph *graph, const int *use_counts, const hfb_value *value) {
-  if (use_counts[value->id] != 1) return NULL;
-  for (int i = value->node->id + 1; i < graph->node_count; i++) {
-    const hfb_node *node = graph->nodes[i];
-    for (int k = 0; k < node->input_count; k++) {
-      if (node->inputs[k] == value) return node;
-    }
-  }
-  return NULL;
-}
-
-bool hfb_match_attention(const hfb_graph *graph, const int *use_counts, const hfb_node *softmax) {
-  const hfb_value *scores = softmax->inputs[0];
-  const int rank = scores->shape.rank;
-  if (softmax->op != HFB_OP_SOFTMAX || scores->dtype != HFB_F32) return false;
-  if ((rank != 3 && rank != 4) || hfb_node_int(softmax, HFB_ATTR_AXIS) != rank - 1) return false;
-  if (hfb_shape_elements(&scores->shape) == 0) return false;
-  const hfb_node *qk = score_product(use_counts, scores, &scores->shape, 0);
-  const hfb_node *pv = only_user(graph, use_counts, &softmax->results[0]);
-  if (!qk || !pv || pv->op != HFB_OP_MATMUL || pv->inputs[0] != &softmax->results[0]) return false;
-  if (hfb_node_int(pv, HFB_ATTR_TRANSPOSE_A) || pv->inputs[1]->shape.rank != rank) return false;
-  if (hfb_node_int(qk, HFB_ATTR_TRANSPOSE_A)) return false;
-  if (qk->inputs[0]->shape.rank != rank || qk->inputs[1]->shape.rank != rank) return false;
-  for (int d = 0; d < rank - 2; d++) { /* no broadcasting of keys or values over heads */
-    const int64_t extent = scores->shape.dim[d];
-    if (qk->inputs[0]->shape.dim[d] != extent || qk->inputs[1]->shape.dim[d] != extent) return false;
-    if (pv->inputs[1]->shape.dim[d] != extent) return false;
-  }
-  return true;
-}
-
-hfb_status hfb_pass_decompose(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
-  int *use_counts = NULL;
+hfb_status hfb_pass_decompose(const hfb_graph *graph, hfb_graph **out_graph) {
   hfb_rewrite rewrite;
-  HFB_TRY(hfb_graph_use_counts(graph, &use_counts));
-  hfb_status status = hfb_rewrite_begin(&rewrite, graph);
-  if (status == HFB_OK) {
-    for (int i = 0; i < graph->node_count; i++) {
-      const hfb_node *node = graph->nodes[i];
-      const bool whole = node->op == HFB_OP_FFT2_REAL || (match_attention && node->op == HFB_OP_SOFTMAX &&
-                                                          hfb_match_attention(graph, use_counts, node));
-      if (whole || hfb_op_info_of(node->op)->level != HFB_LEVEL_FRAMEWORK) {
-        hfb_rewrite_copy(&rewrite, node);
-      } else {
-        hfb_decompose_node(&rewrite, node);
-      }
+  HFB_TRY(hfb_rewrite_begin(&rewrite, graph));
+  for (int i = 0; i < graph->node_count; i++) {
+    const hfb_node *node = graph->nodes[i];
+    if (node->op == HFB_OP_FFT2_REAL || hfb_op_info_of(node->op)->level != HFB_LEVEL_FRAMEWORK) {
+      hfb_rewrite_copy(&rewrite, node);
+    } else {
+      hfb_decompose_node(&rewrite, node);
     }
-    status = hfb_rewrite_finish(&rewrite, out_graph);
-    hfb_rewrite_deinit(&rewrite);
   }
-  hfb_mem_free(use_counts);
+  hfb_status status = hfb_rewrite_finish(&rewrite, out_graph);
+  hfb_rewrite_deinit(&rewrite);
   return status;
 }

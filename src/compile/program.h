@@ -36,7 +36,7 @@ struct hfb_program {
   hfb_jit *jit;
   hfb_program_stats stats;
 
-  void **functions;  /* by step: the generated function or NULL */
+  void **functions;  /* HFB_STEP_MAX_LOOPS for each step: the generated function or NULL */
   const hfb_kernel **kernels; /* by step: KERNEL */
   int *packed_of;    /* by step: index of the packed weight, -1: none */
   hfb_packed_weight *packed;

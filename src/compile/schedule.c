@@ -58,7 +58,14 @@ static bool matrix_view(attempt *a, const hfb_value *value, bool transposed, int
   return true;
 }
 
-static hfb_status attach_loop(attempt *a, hfb_step *step, const hfb_value *root) {
+static bool is_result(const hfb_step *step, const hfb_value *value) {
+  for (int i = 0; i < step->result_count; i++) {
+    if (step->results[i] == value) return true;
+  }
+  return false;
+}
+
+static hfb_status attach_loop(attempt *a, hfb_step *step, const hfb_value *root, hfb_step_code *code) {
   hfb_lowered lowered;
   HFB_TRY(hfb_lower_root(a->p, a->s->storage, root, &a->s->arena, &lowered));
   if (lowered.blocked) {
@@ -66,10 +73,10 @@ static hfb_status attach_loop(attempt *a, hfb_step *step, const hfb_value *root)
     else force(a, lowered.blocked);
     return HFB_OK;
   }
-  step->loop = lowered.loop;
-  step->slot_values = lowered.slot_values;
-  for (int i = 0; i < step->loop->slot_count; i++) {
-    if (lowered.slot_values[i] && lowered.slot_values[i] != step->result)
+  code->loop = lowered.loop;
+  code->slot_values = lowered.slot_values;
+  for (int i = 0; i < code->loop->slot_count; i++) {
+    if (lowered.slot_values[i] && !is_result(step, lowered.slot_values[i]))
       HFB_TRY(add_operand(a, step, lowered.slot_values[i]));
   }
   return HFB_OK;
@@ -78,20 +85,21 @@ static hfb_status attach_loop(attempt *a, hfb_step *step, const hfb_value *root)
 /* ---- matrix products ---------------------------------------- */
 
 /* Batch dimensions that the second operand does not have, and that follow each other in memory in the first operand and
- * the result, become rows. Returns false when the operand must be copied for that. */
+ * the result, become rows. Returns false, and changes nothing, when the operand must be copied for that. */
 static bool batch_to_rows(hfb_step *step) {
   bool shared = true;
   for (int d = 0; d < step->batch_rank; d++)
     shared = shared && (step->b.batch_strides[d] == 0 || step->batch_dims[d] == 1);
   if (!shared || step->batch_rank == 0) return true;
-  int64_t a_next = step->a.row_stride * step->m, rows = step->m;
+  int64_t row_stride = step->a.row_stride, a_next = row_stride * step->m, rows = step->m;
   for (int d = step->batch_rank - 1; d >= 0; d--) {
     if (step->batch_dims[d] == 1) continue;
     if (step->a.batch_strides[d] != a_next && rows != 1) return false;
-    if (rows == 1) step->a.row_stride = step->a.batch_strides[d];
+    if (rows == 1) row_stride = step->a.batch_strides[d];
     rows *= step->batch_dims[d];
-    a_next = step->a.row_stride * rows;
+    a_next = row_stride * rows;
   }
+  step->a.row_stride = row_stride;
   step->m = rows;
   step->batch_rank = 0;
   return true;
@@ -99,7 +107,7 @@ static bool batch_to_rows(hfb_step *step) {
 
 /* A lone bias over the columns: the product adds it itself. */
 static void take_bias(hfb_step *step) {
-  const hfb_loop *loop = step->loop;
+  const hfb_loop *loop = step->code[0].loop;
   if (!loop || loop->term_count != 3 || loop->terms[2].kind != HFB_TERM_OP || loop->terms[2].op != HFB_OP_ADD) return;
   if (loop->terms[0].dtype != HFB_F32) return;
   for (int t = 0; t < 2; t++) {
@@ -108,8 +116,8 @@ static void take_bias(hfb_step *step) {
     const bool along_columns =
         bias->strides[0] == 0 && bias->strides[1] == 0 && (bias->strides[2] == 1 || step->n == 1);
     if (!along_columns || bias->offset != 0 || bias->args[0] >= 0) continue;
-    step->bias = step->slot_values[bias->slot];
-    step->loop = NULL;
+    step->bias = step->code[0].slot_values[bias->slot];
+    step->code[0].loop = NULL;
     return;
   }
 }
@@ -132,9 +140,8 @@ static hfb_status plan_gemm(attempt *a, hfb_step *step, const hfb_node *node) {
   hfb_shape_strides(c, strides);
   memcpy(step->c.batch_strides, strides, sizeof step->c.batch_strides);
   step->c.row_stride = step->n;
-  if (!batch_to_rows(step)) {
-    const hfb_value *x_value = node->inputs[0];
-    if (a->p->root[x_value->id] != x_value) force(a, x_value);
+  if (!batch_to_rows(step) && a->p->root[node->inputs[0]->id] != node->inputs[0]) {
+    force(a, node->inputs[0]); /* a copy in order; what is stored out of order stays a batch of products */
     return HFB_OK;
   }
   HFB_TRY(add_operand(a, step, step->a.view.base));
@@ -142,7 +149,7 @@ static hfb_status plan_gemm(attempt *a, hfb_step *step, const hfb_node *node) {
   step->batch = 1;
   for (int d = 0; d < step->batch_rank; d++) step->batch *= step->batch_dims[d];
   if (step->result != &node->results[0]) {
-    HFB_TRY(attach_loop(a, step, step->result));
+    HFB_TRY(attach_loop(a, step, step->result, &step->code[0]));
     take_bias(step);
   }
   return HFB_OK;
@@ -155,17 +162,17 @@ static hfb_status unsupported_attention(const char *why) {
 }
 
 /* A score function that only scales is a number, and a first factor can always be taken out of it. */
-static void take_scale(hfb_step *step) {
-  hfb_loop *loop = step->loop;
+static float take_scale(hfb_step_code *code) {
+  hfb_loop *loop = code->loop;
   int users = 0, user = -1;
-  if (!loop || loop->terms[0].kind != HFB_TERM_LOAD || loop->terms[0].slot != 0) return;
+  if (!loop || loop->terms[0].kind != HFB_TERM_LOAD || loop->terms[0].slot != 0) return 1.0f;
   for (int i = 1; i < loop->term_count; i++) {
     for (int k = 0; k < 3; k++) {
       if (loop->terms[i].args[k] == 0) users++, user = i;
     }
   }
-  if (users != 1 || loop->terms[user].op != HFB_OP_MUL_SCALAR || loop->terms[user].kind != HFB_TERM_OP) return;
-  step->scale = (float)loop->terms[user].value;
+  if (users != 1 || loop->terms[user].op != HFB_OP_MUL_SCALAR || loop->terms[user].kind != HFB_TERM_OP) return 1.0f;
+  const float scale = (float)loop->terms[user].value;
   for (int i = user; i + 1 < loop->term_count; i++)
     loop->terms[i] = loop->terms[i + 1]; /* term `user` becomes term 0 */
   loop->term_count--;
@@ -177,38 +184,118 @@ static void take_scale(hfb_step *step) {
   }
   int *stored = &loop->stores[0].term;
   *stored = *stored == user ? 0 : *stored > user ? *stored - 1 : *stored;
-  if (*stored == 0) step->loop = NULL;
+  if (*stored == 0) code->loop = NULL;
+  return scale;
 }
 
-static hfb_status plan_attention(attempt *a, hfb_step *step, const hfb_node *pv) {
-  const hfb_value *scores = pv->inputs[0]->node->inputs[0];
-  const hfb_value *product = scores->node->op == HFB_OP_MATMUL ? scores : a->p->tile[scores->id];
-  if (!product) return unsupported_attention("scores do not come from one product");
-  const hfb_node *qk = product->node;
+/* A last factor, of the gradient of the scores: it can be multiplied into the products that follow. */
+static float take_last_scale(hfb_step_code *code) {
+  hfb_loop *loop = code->loop;
+  if (!loop) return 1.0f;
+  const int last = loop->stores[0].term;
+  const hfb_term *term = &loop->terms[last];
+  if (last != loop->term_count - 1 || term->kind != HFB_TERM_OP || term->op != HFB_OP_MUL_SCALAR) return 1.0f;
+  const float scale = (float)term->value;
+  loop->stores[0].term = term->args[0];
+  loop->term_count--;
+  const hfb_term *stored = &loop->terms[loop->stores[0].term];
+  if (stored->kind == HFB_TERM_LOAD && stored->slot == 0) code->loop = NULL;
+  return scale;
+}
+
+/* The scores' product gives q and k, sizes and the function; both attention steps read them alike. */
+static hfb_status plan_scores(attempt *a, hfb_step *step, const hfb_value *scores) {
+  const hfb_node *product = hfb_score_source(scores);
   const int batch_rank = scores->shape.rank - 2;
-  step->kind = HFB_STEP_ATTENTION;
-  step->node = pv;
+  if (product->results != scores && a->p->tile[scores->id] != product->results) {
+    return unsupported_attention("scores do not come from one product");
+  }
   step->m = scores->shape.dim[batch_rank];
   step->n = scores->shape.dim[batch_rank + 1];
-  step->k = qk->inputs[0]->shape.dim[batch_rank + 1];
+  step->k = product->inputs[0]->shape.dim[batch_rank + 1];
   step->batch_rank = batch_rank;
   step->batch = 1;
   step->scale = 1.0f;
   memcpy(step->batch_dims, scores->shape.dim, (size_t)batch_rank * sizeof(int64_t));
-  if (!matrix_view(a, qk->inputs[0], false, batch_rank, &step->a)) return HFB_OK;
-  if (!matrix_view(a, qk->inputs[1], !hfb_node_int(qk, HFB_ATTR_TRANSPOSE_B), batch_rank, &step->b)) return HFB_OK;
-  if (!matrix_view(a, pv->inputs[1], hfb_node_int(pv, HFB_ATTR_TRANSPOSE_B) != 0, batch_rank, &step->v)) return HFB_OK;
-  if (step->a.col_stride != 1 || step->b.col_stride != 1 || step->v.col_stride != 1) {
+  if (!matrix_view(a, product->inputs[0], false, batch_rank, &step->a)) return HFB_OK;
+  if (!matrix_view(a, product->inputs[1], !hfb_node_int(product, HFB_ATTR_TRANSPOSE_B), batch_rank, &step->b))
+    return HFB_OK;
+  if (step->a.col_stride != 1 || step->b.col_stride != 1) {
     return unsupported_attention("operands do not have unit stride along the head");
   }
   HFB_TRY(add_operand(a, step, step->a.view.base));
   HFB_TRY(add_operand(a, step, step->b.view.base));
-  HFB_TRY(add_operand(a, step, step->v.view.base));
   step->causal = step->m == step->n && hfb_is_causal_scores(scores);
-  if (product == scores) return HFB_OK;
-  HFB_TRY(attach_loop(a, step, scores));
-  if (a->blocked && a->p->no_tile[product->id]) return unsupported_attention("scores cannot be computed in blocks");
-  take_scale(step);
+  if (product->results == scores) return HFB_OK;
+  HFB_TRY(attach_loop(a, step, scores, &step->code[0]));
+  if (a->blocked && a->p->no_tile[product->results[0].id])
+    return unsupported_attention("scores cannot be computed in blocks");
+  step->scale = take_scale(&step->code[0]);
+  return HFB_OK;
+}
+
+/* An operand whose last dimension runs along the head or the values, and the random state if there is one. */
+static hfb_status plan_rows_operand(attempt *a, hfb_step *step, const hfb_value *value, hfb_matrix_view *out) {
+  if (!matrix_view(a, value, false, step->batch_rank, out)) return HFB_OK;
+  if (out->col_stride != 1) return unsupported_attention("operands do not have unit stride along the values");
+  return add_operand(a, step, out->view.base);
+}
+
+static hfb_status plan_stored_operands(attempt *a, hfb_step *step, const hfb_node *node, int first) {
+  for (int i = first; i < node->input_count; i++) {
+    hfb_view view;
+    const hfb_value *blocker = NULL;
+    if (!hfb_partition_view(a->p, a->s->storage, node->inputs[i], &view, &blocker)) {
+      force(a, blocker);
+      return HFB_OK;
+    }
+    if (view.base != node->inputs[i]) {
+      force(a, node->inputs[i]);
+      return HFB_OK;
+    }
+    HFB_TRY(add_operand(a, step, view.base));
+  }
+  return HFB_OK;
+}
+
+static hfb_status plan_attention(attempt *a, hfb_step *step, const hfb_node *node) {
+  step->kind = HFB_STEP_ATTENTION;
+  HFB_TRY(plan_scores(a, step, node->inputs[0]));
+  if (a->blocked) return HFB_OK;
+  HFB_TRY(plan_rows_operand(a, step, node->inputs[1], &step->v));
+  return plan_stored_operands(a, step, node, 2);
+}
+
+/* attention_backward(d, scores, lse, q, k, g, [state]), where d comes from attention_scores_backward(scores, lse,
+ * delta, g, v, [state]). */
+static hfb_status plan_attention_backward(attempt *a, hfb_step *step, const hfb_node *node) {
+  const hfb_value *d = node->inputs[0];
+  const hfb_node *source = hfb_score_source(d);
+  step->kind = HFB_STEP_ATTENTION_BACKWARD;
+  HFB_TRY(plan_scores(a, step, node->inputs[1]));
+  if (a->blocked) return HFB_OK;
+  HFB_TRY(plan_rows_operand(a, step, source->inputs[4], &step->v));
+  if (a->blocked) return HFB_OK;
+  HFB_TRY(plan_rows_operand(a, step, node->inputs[5], &step->g));
+  if (a->blocked) return HFB_OK;
+  HFB_TRY(plan_stored_operands(a, step, node, 6));
+  step->lse = node->inputs[2];
+  step->delta = source->inputs[2];
+  for (int i = 0; i < 2; i++) {
+    const hfb_value *statistics = i == 0 ? step->lse : step->delta;
+    if (a->p->root[statistics->id] != statistics) {
+      force(a, statistics);
+      return HFB_OK;
+    }
+    HFB_TRY(add_operand(a, step, statistics));
+  }
+  step->gradient_scale = 1.0f;
+  if (source->results == d) return HFB_OK;
+  if (a->p->tile[d->id] != source->results) return unsupported_attention("the gradient of scores is not elementwise");
+  HFB_TRY(attach_loop(a, step, d, &step->code[1]));
+  if (a->blocked && a->p->no_tile[source->results[0].id])
+    return unsupported_attention("the gradient of scores cannot be computed in blocks");
+  step->gradient_scale = take_last_scale(&step->code[1]);
   return HFB_OK;
 }
 
@@ -230,22 +317,35 @@ static hfb_status plan_kernel(attempt *a, hfb_step *step, const hfb_node *node) 
   return HFB_OK;
 }
 
+/* The stored results of the root's node. */
+static void collect_results(const attempt *a, hfb_step *step, const hfb_value *root) {
+  step->result = root;
+  for (int r = 0; r < root->node->result_count; r++) {
+    const hfb_value *value = &root->node->results[r];
+    if (a->p->root[value->id] == value) step->results[step->result_count++] = value;
+  }
+}
+
 static hfb_status plan_step(attempt *a, const hfb_value *root) {
   hfb_step *step = &a->s->steps[a->s->step_count];
   memset(step, 0, sizeof *step);
-  step->result = root;
   step->node = root->node;
+  collect_results(a, step, root);
   const hfb_value *tile = a->p->tile[root->id];
-  if (hfb_shape_elements(&root->shape) == 0) return HFB_OK; /* nothing to compute */
+  if (root != step->results[0]) return HFB_OK; /* its node has a step */
+  if (root->node->result_count == 1 && hfb_shape_elements(&root->shape) == 0) return HFB_OK; /* nothing to compute */
   a->s->step_count++;
-  if (hfb_is_attention(root->node)) return plan_attention(a, step, root->node);
+  if (hfb_is_attention(root->node)) {
+    return root->node->op == HFB_OP_ATTENTION ? plan_attention(a, step, root->node)
+                                              : plan_attention_backward(a, step, root->node);
+  }
   if (class_of(root->node) == HFB_CLASS_CONTRACT) return plan_gemm(a, step, root->node);
   if (hfb_is_kernel_step(root->node)) return plan_kernel(a, step, root->node);
   if (tile) return plan_gemm(a, step, tile->node);
   if (root->dtype == HFB_BF16 || root->dtype == HFB_F16)
     return plan_kernel(a, step, root->node); /* a copying movement */
   step->kind = HFB_STEP_ROWS;
-  return attach_loop(a, step, root);
+  return attach_loop(a, step, root, &step->code[0]);
 }
 
 static hfb_status plan_output_views(attempt *a) {
@@ -265,8 +365,10 @@ static hfb_status try_schedule(attempt *a) {
   s->step_count = 0;
   s->output_storage_count = hfb_partition_assign_storage(a->p, s->storage);
   for (int i = 0; i < s->graph->node_count; i++) {
-    const hfb_value *value = &s->graph->nodes[i]->results[0];
-    if (a->p->root[value->id] == value && !a->p->is_score[value->id]) HFB_TRY(plan_step(a, value));
+    for (int r = 0; r < s->graph->nodes[i]->result_count; r++) {
+      const hfb_value *value = &s->graph->nodes[i]->results[r];
+      if (a->p->root[value->id] == value && !a->p->is_score[value->id]) HFB_TRY(plan_step(a, value));
+    }
   }
   return plan_output_views(a);
 }
@@ -291,6 +393,7 @@ hfb_status hfb_schedule_create(const hfb_graph *graph, hfb_schedule **out_schedu
   }
   if (status == HFB_OK && a.blocked) status = HFB_FAIL(HFB_INTERNAL, "native: no schedule for graph %s", graph->name);
   hfb_partition_destroy(p);
+  if (status == HFB_OK) status = hfb_schedule_place_updates(s);
   if (status != HFB_OK) {
     hfb_schedule_destroy(s);
     return status;
@@ -304,12 +407,13 @@ void hfb_schedule_destroy(hfb_schedule *schedule) {
   hfb_mem_free(schedule->steps);
   hfb_mem_free(schedule->storage);
   hfb_mem_free(schedule->output_views);
+  hfb_mem_free(schedule->copied_updates);
   hfb_arena_deinit(&schedule->arena);
   hfb_mem_free(schedule);
 }
 
 static const char *step_kind_name(hfb_step_kind kind) {
-  static const char *const names[] = {"rows", "gemm", "attention", "kernel"};
+  static const char *const names[] = {"rows", "gemm", "attention", "attention_backward", "kernel"};
   return names[kind];
 }
 
@@ -320,21 +424,28 @@ hfb_status hfb_schedule_print(const hfb_schedule *schedule, hfb_strbuf *out_text
     const hfb_step *step = &schedule->steps[i];
     char shape[HFB_SHAPE_TEXT_BYTES];
     hfb_strbuf_printf(out_text, "step %d: %s", i, step_kind_name(step->kind));
-    if (step->kind == HFB_STEP_GEMM || step->kind == HFB_STEP_ATTENTION) {
+    const bool attention = step->kind == HFB_STEP_ATTENTION || step->kind == HFB_STEP_ATTENTION_BACKWARD;
+    if (step->kind == HFB_STEP_GEMM || attention) {
       hfb_strbuf_printf(out_text, " batch=%lld m=%lld n=%lld k=%lld", (long long)step->batch, (long long)step->m,
                         (long long)step->n, (long long)step->k);
       if (step->bias) hfb_strbuf_printf(out_text, " bias=%%%d", step->bias->id);
-      if (step->kind == HFB_STEP_ATTENTION)
+      if (attention)
         hfb_strbuf_printf(out_text, " scale=%g causal=%d", step->scale, step->causal);
     } else if (step->kind == HFB_STEP_KERNEL) {
       hfb_strbuf_printf(out_text, " %s", hfb_op_info_of(step->node->op)->name);
     }
-    hfb_strbuf_printf(out_text, " -> %%%d %s%s", step->result->id, hfb_dtype_name(step->result->dtype),
-                      hfb_shape_print(&step->result->shape, shape, sizeof shape));
+    for (int r = 0; r < step->result_count; r++) {
+      const hfb_value *result = step->results[r];
+      hfb_strbuf_printf(out_text, " -> %%%d %s%s", result->id, hfb_dtype_name(result->dtype),
+                        hfb_shape_print(&result->shape, shape, sizeof shape));
+      if (schedule->storage[result->id].kind == HFB_STORAGE_PARAMETER) hfb_strbuf_append(out_text, " (in place)");
+    }
     hfb_strbuf_printf(out_text, " reads");
     for (int k = 0; k < step->operand_count; k++) hfb_strbuf_printf(out_text, " %%%d", step->operands[k]->id);
     hfb_strbuf_printf(out_text, "  # %s\n", hfb_node_text(step->node, HFB_ATTR_SCOPE, ""));
-    if (step->loop) HFB_TRY(hfb_loop_print(step->loop, out_text));
+    for (int c = 0; c < HFB_STEP_MAX_LOOPS; c++) {
+      if (step->code[c].loop) HFB_TRY(hfb_loop_print(step->code[c].loop, out_text));
+    }
   }
   return hfb_strbuf_status(out_text);
 }

@@ -13,6 +13,7 @@ typedef enum hfb_step_kind {
   HFB_STEP_ROWS,      /* a generated loop */
   HFB_STEP_GEMM,      /* kernels/gemm.h, with a generated epilogue or none */
   HFB_STEP_ATTENTION, /* kernels/attention.h, with a generated score function or none */
+  HFB_STEP_ATTENTION_BACKWARD, /* kernels/attention_backward.h, with generated functions of scores and their gradient */
   HFB_STEP_KERNEL     /* one kernel of kernels.def, as eager would run it */
 } hfb_step_kind;
 
@@ -23,22 +24,32 @@ typedef struct hfb_matrix_view {
   int64_t batch_strides[HFB_MAX_RANK];
 } hfb_matrix_view;
 
+/* A generated function of a step; loop NULL: none. */
+typedef struct hfb_step_code {
+  hfb_loop *loop;
+  const char *function; /* its name; equal loops share one */
+  const hfb_value *
+      *slot_values; /* for each slot of the loop: the value whose storage it is; NULL: slot 0 of TILE, SCORE, and the sites */
+} hfb_step_code;
+
+enum { HFB_STEP_MAX_RESULTS = 8, HFB_STEP_MAX_LOOPS = 2 };
+
 typedef struct hfb_step {
   hfb_step_kind kind;
   const hfb_node *node;     /* the contraction, the softmax or the op; the root's node for ROWS */
-  const hfb_value *result;  /* whose storage the step writes */
-  hfb_loop *loop;           /* NULL: none */
-  const char *function;     /* name of the generated function; equal loops share one */
-  const hfb_value *
-      *slot_values; /* for each slot of the loop: the value whose storage it is; NULL: slot 0 of TILE, SCORE */
+  const hfb_value *result;  /* the first of results */
+  int result_count;         /* stored values that the step writes; an op's results that nobody reads are left out */
+  const hfb_value *results[HFB_STEP_MAX_RESULTS];
+  hfb_step_code code[HFB_STEP_MAX_LOOPS]; /* code[1]: ATTENTION_BACKWARD, the change of the gradient of the scores */
 
-  /* GEMM; a, b, v for ATTENTION are q, k, v */
+  /* GEMM; a, b, v for ATTENTION are q, k, v, and g is the gradient of its result */
   int64_t m, n, k, batch;
   int batch_rank;
   int64_t batch_dims[HFB_MAX_RANK];
-  hfb_matrix_view a, b, v, c;
+  hfb_matrix_view a, b, v, c, g;
+  const hfb_value *lse, *delta; /* ATTENTION_BACKWARD: row statistics */
   const hfb_value *bias;    /* added by the product itself: no function is generated for a lone bias */
-  float scale;
+  float scale, gradient_scale;
   bool causal;
 
   int operand_count;        /* every value read whose storage matters for lifetimes */
@@ -49,7 +60,7 @@ typedef struct hfb_step {
 /* A storage: memory for one value. */
 typedef enum hfb_storage_kind {
   HFB_STORAGE_NONE,
-  HFB_STORAGE_PARAMETER,
+  HFB_STORAGE_PARAMETER, /* also of its new value, where that may be written over it */
   HFB_STORAGE_INPUT,
   HFB_STORAGE_CONSTANT,
   HFB_STORAGE_ARENA,  /* offset in the working memory */
@@ -70,6 +81,8 @@ typedef struct hfb_schedule {
   const hfb_graph *graph; /* of primitives */
   hfb_step *steps;
   int step_count;
+  const hfb_update **copied_updates; /* whose value is copied into the parameter after the last step */
+  int copied_update_count;
   hfb_storage *storage;   /* by value id */
   hfb_view *output_views; /* by graph output */
   int output_storage_count;
@@ -81,6 +94,14 @@ typedef struct hfb_schedule {
  * its scores cannot be lowered: decompose again without matching. */
 hfb_status hfb_schedule_create(const hfb_graph *graph, hfb_schedule **out_schedule) HFB_MUST_USE;
 void hfb_schedule_destroy(hfb_schedule *schedule); /* NULL is allowed */
+
+/* Moves the steps that write new values of parameters to where the last reader of the old value is done, so that
+ * gradients live shortly, and lets them write over the parameter. Part of hfb_schedule_create. */
+hfb_status hfb_schedule_place_updates(hfb_schedule *schedule) HFB_MUST_USE;
+
+/* True when every load of `operand` in the loop of a ROWS step is at the very element that the step stores as `result`:
+ * it is read before, or while, it is written. */
+bool hfb_step_overwrites_safely(const hfb_step *step, const hfb_value *operand, const hfb_value *result);
 
 /* Lifetimes, in-place reuse, offsets; sets arena_bytes. */
 hfb_status hfb_memory_plan(hfb_schedule *schedule) HFB_MUST_USE;
