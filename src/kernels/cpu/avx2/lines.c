@@ -3,4 +3,5 @@
 
 #define HFB_K(name) name##__avx2
 #include "kernels/cpu/lines_tmpl.c"
+#include "kernels/cpu/lines_backward_tmpl.c"
 #endif
