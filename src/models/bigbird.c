@@ -344,7 +344,7 @@ static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
 
 static void multiple_choice(hfb_nn *nn, const hfb_call *call) {
   hfb_value *first = model(nn, call, NULL, POOLER_USED).pooled;
-  hfb_head_multiple_choice(nn, call, first, hfb_classifier_dropout(call));
+  hfb_head_multiple_choice(nn, call, first, hfb_call_float(call, "hidden_dropout_prob"));
 }
 
 /* BigBirdForQuestionAnswering: the question, up to the first separator, is no answer except for its first token; its

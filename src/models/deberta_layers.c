@@ -67,10 +67,10 @@ hfb_value *hfb_deberta_embed(hfb_nn *nn, const hfb_call *call, hfb_value **out_w
 typedef struct setting {
   hfb_value *keep;      /* bool [B,1,S,S]: query and key both count; NULL: all do */
   hfb_value *distances; /* i64 [1,1,S,S]: query minus key, in v2 as bucket; NULL: no relative attention */
-  hfb_value *table;     /* [rows,D]: vectors of the distances -span .. span - 1 */
-  int64_t span;
-  bool c2p, p2c; /* content to position, position to content */
-  int types;     /* how many of these the scale counts */
+  hfb_value *table;     /* [rows,D]: vectors of distances, that of -span in row `first` */
+  int64_t first, span;  /* distances count from -span to span - 1 */
+  bool c2p, p2c;        /* content to position, position to content */
+  int types;            /* how many of these the scale counts */
 } setting;
 
 int64_t hfb_deberta_log_bucket(int64_t distance, int64_t bucket_count, int64_t max_distance) {
@@ -130,7 +130,7 @@ static setting setting_of(hfb_nn *nn, const hfb_call *call) {
   return s;
 }
 
-/* rel_embeddings and, in v2, their norm. v1 cuts the table to the distances that occur. */
+/* rel_embeddings and, in v2, their norm. v1 reads the distances that occur only. */
 static void add_relative_positions(hfb_nn *nn, const hfb_call *call, setting *s) {
   int64_t buckets = bucket_count_of(call), longest = max_distance_of(call);
   int64_t half = buckets > 0 ? buckets : longest;
@@ -142,7 +142,7 @@ static void add_relative_positions(hfb_nn *nn, const hfb_call *call, setting *s)
     s->span = half;
     if (!is_v2(call) && call->length < half) {
       s->span = call->length;
-      s->table = hfb_slice(nn->b, s->table, 0, half - s->span, half + s->span);
+      s->first = half - s->span;
     }
   } else if (normed) {
     hfb_nn_layer_norm_declare(nn, "LayerNorm", hfb_call_int(call, "hidden_size"));
@@ -166,12 +166,18 @@ static hfb_value *against_positions(hfb_nn *nn, const setting *s, hfb_value *con
   return at_distances(nn, s, hfb_matmul(nn->b, content, positions, false, true), sign);
 }
 
-/* The table through a projection, split into heads: [1,H,2 span,d]. */
-static hfb_value *project_table(hfb_nn *nn, const hfb_call *call, const setting *s, const char *name, bool with_bias) {
-  int64_t width = hfb_call_int(call, "hidden_size");
-  hfb_value *rows = hfb_reshape(nn->b, s->table, 3, (int64_t[]){1, 2 * s->span, width});
-  rows = hfb_nn_dropout(nn, rows, hfb_call_float(call, "hidden_dropout_prob"));
-  return hfb_nn_split_heads(nn, hfb_nn_linear(nn, name, rows, width, with_bias),
+/* What a layer reads of the table, [1,2 span,D]: dropped once, for all its projections. NULL: no relative attention. */
+static hfb_value *relative_rows(hfb_nn *nn, const hfb_call *call, const setting *s) {
+  if (s->table == NULL || s->types == 0) return NULL;
+  int64_t count = 2 * s->span, width = hfb_call_int(call, "hidden_size");
+  hfb_value *rows = hfb_nn_dropout(nn, s->table, hfb_call_float(call, "hidden_dropout_prob"));
+  if (count < s->table->shape.dim[0]) rows = hfb_slice(nn->b, rows, 0, s->first, s->first + count);
+  return hfb_reshape(nn->b, rows, 3, (int64_t[]){1, count, width});
+}
+
+/* Rows through a projection, split into heads: [1,H,2 span,d]. */
+static hfb_value *project_rows(hfb_nn *nn, const hfb_call *call, hfb_value *rows, const char *name, bool with_bias) {
+  return hfb_nn_split_heads(nn, hfb_nn_linear(nn, name, rows, hfb_call_int(call, "hidden_size"), with_bias),
                             hfb_call_int(call, "num_attention_heads"));
 }
 
@@ -214,11 +220,12 @@ static hfb_value *self_attention_v1(hfb_nn *nn, const hfb_call *call, hfb_value 
   hfb_value *q = third(nn, qkv, 0, q_bias), *k = third(nn, qkv, 1, NULL), *v = third(nn, qkv, 2, v_bias);
   q = hfb_mul_scalar(nn->b, q, scale_of(call, s));
   hfb_value *scores = hfb_matmul(nn->b, q, k, false, true), *bias = NULL;
-  if (s->table != NULL && s->c2p) {
-    bias = against_positions(nn, s, q, project_table(nn, call, s, "pos_proj", false), 1);
+  hfb_value *rows = relative_rows(nn, call, s);
+  if (rows != NULL && s->c2p) {
+    bias = against_positions(nn, s, q, project_rows(nn, call, rows, "pos_proj", false), 1);
   }
-  if (s->table != NULL && s->p2c) {
-    hfb_value *positions = hfb_mul_scalar(nn->b, project_table(nn, call, s, "pos_q_proj", true), scale_of(call, s));
+  if (rows != NULL && s->p2c) {
+    hfb_value *positions = hfb_mul_scalar(nn->b, project_rows(nn, call, rows, "pos_q_proj", true), scale_of(call, s));
     hfb_value *p2c = hfb_transpose(nn->b, against_positions(nn, s, k, positions, -1), (int[]){0, 1, 3, 2});
     bias = plus(nn, p2c, bias);
   }
@@ -234,12 +241,13 @@ static hfb_value *self_attention_v2(hfb_nn *nn, const hfb_call *call, hfb_value 
   hfb_value *k = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "key_proj", x, width, true), heads);
   hfb_value *v = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "value_proj", x, width, true), heads);
   hfb_value *scores = hfb_matmul(nn->b, q, hfb_mul_scalar(nn->b, k, scale), false, true), *bias = NULL;
-  if (s->table != NULL && s->c2p) {
-    hfb_value *positions = project_table(nn, call, s, shared ? "key_proj" : "pos_key_proj", true);
+  hfb_value *rows = relative_rows(nn, call, s);
+  if (rows != NULL && s->c2p) {
+    hfb_value *positions = project_rows(nn, call, rows, shared ? "key_proj" : "pos_key_proj", true);
     bias = hfb_mul_scalar(nn->b, against_positions(nn, s, q, positions, 1), scale);
   }
-  if (s->table != NULL && s->p2c) {
-    hfb_value *positions = project_table(nn, call, s, shared ? "query_proj" : "pos_query_proj", true);
+  if (rows != NULL && s->p2c) {
+    hfb_value *positions = project_rows(nn, call, rows, shared ? "query_proj" : "pos_query_proj", true);
     hfb_value *p2c = hfb_transpose(nn->b, against_positions(nn, s, k, positions, -1), (int[]){0, 1, 3, 2});
     bias = plus(nn, hfb_mul_scalar(nn->b, p2c, scale), bias);
   }
