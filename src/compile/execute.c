@@ -1,6 +1,7 @@
 /* Running the steps of a program. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "compile/program.h"
 #include "kernels/attention.h"
 #include "kernels/attention_backward.h"
@@ -250,7 +251,9 @@ hfb_status hfb_program_execute(hfb_program *program) {
   const hfb_schedule *s = program->schedule;
   if (s->scratch_bytes) HFB_TRY(hfb_pool_reserve_scratch(hfb_device_pool(program->device), s->scratch_bytes));
   for (int i = 0; i < s->step_count; i++) {
+    const int64_t start_ns = program->step_ns ? hfb_clock_ns() : 0;
     HFB_TRY(run_step[s->steps[i].kind](program, i, &s->steps[i]));
+    if (program->step_ns) program->step_ns[i] += hfb_clock_ns() - start_ns;
     program->stats.kernels_run++;
   }
   return HFB_OK;

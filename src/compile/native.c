@@ -169,6 +169,8 @@ static hfb_status native_compile(const hfb_graph *graph, hfb_device *device, con
   if (status == HFB_OK) status = generate(p, options);
   if (status == HFB_OK) status = bind_functions(p);
   if (status == HFB_OK) status = collect_id_checks(p);
+  if (status == HFB_OK && options->profile)
+    status = hfb_mem_alloc((size_t)p->schedule->step_count + 1, sizeof *p->step_ns, &p->step_ns);
   if (status != HFB_OK) {
     native_destroy(p);
     return status;
@@ -395,6 +397,7 @@ static void native_destroy(hfb_program *p) {
   hfb_mem_free(p->storages);
   hfb_mem_free(p->output_storages);
   hfb_mem_free(p->id_checks);
+  hfb_mem_free(p->step_ns);
   hfb_mem_free(p);
 }
 
@@ -418,4 +421,13 @@ const char *hfb_native_code(const hfb_program *program) {
     for (int u = 0; u < p->code.unit_count; u++) hfb_strbuf_append(&p->code_text, hfb_strbuf_text(&p->code.units[u]));
   }
   return hfb_strbuf_text(&p->code_text);
+}
+
+hfb_status hfb_native_profile_print(const hfb_program *program, hfb_strbuf *out_text) {
+  const hfb_schedule *s = program->schedule;
+  for (int i = 0; program->step_ns && i < s->step_count; i++) {
+    hfb_strbuf_printf(out_text, "%10.3f ms  ", (double)program->step_ns[i] / 1e6);
+    HFB_TRY(hfb_step_print(s, i, out_text));
+  }
+  return hfb_strbuf_status(out_text);
 }

@@ -11,4 +11,8 @@ const hfb_backend *hfb_backend_native(void);
 /* The generated C of a program, for `show --code`; borrowed from the program. */
 const char *hfb_native_code(const hfb_program *program);
 
+/* The time of each step over all runs of a program that was compiled with options.profile, one line for a step; nothing
+ * without. */
+hfb_status hfb_native_profile_print(const hfb_program *program, hfb_strbuf *out_text) HFB_MUST_USE;
+
 #endif

@@ -41,6 +41,7 @@ struct hfb_program {
   int *packed_of;    /* by step: index of the packed weight, -1: none */
   hfb_packed_weight *packed;
   int packed_count;
+  int64_t *step_ns;  /* by step, over all runs; NULL when not profiled */
   void **storages;   /* by value id: where it is in this run */
   hfb_tensor *output_storages; /* by output storage, during a run */
   hfb_id_check *id_checks;

@@ -417,32 +417,37 @@ static const char *step_kind_name(hfb_step_kind kind) {
   return names[kind];
 }
 
+hfb_status hfb_step_print(const hfb_schedule *schedule, int index, hfb_strbuf *out_text) {
+  const hfb_step *step = &schedule->steps[index];
+  char shape[HFB_SHAPE_TEXT_BYTES];
+  const bool attention = step->kind == HFB_STEP_ATTENTION || step->kind == HFB_STEP_ATTENTION_BACKWARD;
+  hfb_strbuf_printf(out_text, "step %d: %s", index, step_kind_name(step->kind));
+  if (step->kind == HFB_STEP_GEMM || attention) {
+    hfb_strbuf_printf(out_text, " batch=%lld m=%lld n=%lld k=%lld", (long long)step->batch, (long long)step->m,
+                      (long long)step->n, (long long)step->k);
+    if (step->bias) hfb_strbuf_printf(out_text, " bias=%%%d", step->bias->id);
+    if (attention) hfb_strbuf_printf(out_text, " scale=%g causal=%d", step->scale, step->causal);
+  } else if (step->kind == HFB_STEP_KERNEL) {
+    hfb_strbuf_printf(out_text, " %s", hfb_op_info_of(step->node->op)->name);
+  }
+  for (int r = 0; r < step->result_count; r++) {
+    const hfb_value *result = step->results[r];
+    hfb_strbuf_printf(out_text, " -> %%%d %s%s", result->id, hfb_dtype_name(result->dtype),
+                      hfb_shape_print(&result->shape, shape, sizeof shape));
+    if (schedule->storage[result->id].kind == HFB_STORAGE_PARAMETER) hfb_strbuf_append(out_text, " (in place)");
+  }
+  hfb_strbuf_printf(out_text, " reads");
+  for (int k = 0; k < step->operand_count; k++) hfb_strbuf_printf(out_text, " %%%d", step->operands[k]->id);
+  hfb_strbuf_printf(out_text, "  # %s\n", hfb_node_text(step->node, HFB_ATTR_SCOPE, ""));
+  return hfb_strbuf_status(out_text);
+}
+
 hfb_status hfb_schedule_print(const hfb_schedule *schedule, hfb_strbuf *out_text) {
   hfb_strbuf_printf(out_text, "schedule of \"%s\": %d steps, %lld bytes of working memory\n", schedule->graph->name,
                     schedule->step_count, (long long)schedule->arena_bytes);
   for (int i = 0; i < schedule->step_count; i++) {
     const hfb_step *step = &schedule->steps[i];
-    char shape[HFB_SHAPE_TEXT_BYTES];
-    hfb_strbuf_printf(out_text, "step %d: %s", i, step_kind_name(step->kind));
-    const bool attention = step->kind == HFB_STEP_ATTENTION || step->kind == HFB_STEP_ATTENTION_BACKWARD;
-    if (step->kind == HFB_STEP_GEMM || attention) {
-      hfb_strbuf_printf(out_text, " batch=%lld m=%lld n=%lld k=%lld", (long long)step->batch, (long long)step->m,
-                        (long long)step->n, (long long)step->k);
-      if (step->bias) hfb_strbuf_printf(out_text, " bias=%%%d", step->bias->id);
-      if (attention)
-        hfb_strbuf_printf(out_text, " scale=%g causal=%d", step->scale, step->causal);
-    } else if (step->kind == HFB_STEP_KERNEL) {
-      hfb_strbuf_printf(out_text, " %s", hfb_op_info_of(step->node->op)->name);
-    }
-    for (int r = 0; r < step->result_count; r++) {
-      const hfb_value *result = step->results[r];
-      hfb_strbuf_printf(out_text, " -> %%%d %s%s", result->id, hfb_dtype_name(result->dtype),
-                        hfb_shape_print(&result->shape, shape, sizeof shape));
-      if (schedule->storage[result->id].kind == HFB_STORAGE_PARAMETER) hfb_strbuf_append(out_text, " (in place)");
-    }
-    hfb_strbuf_printf(out_text, " reads");
-    for (int k = 0; k < step->operand_count; k++) hfb_strbuf_printf(out_text, " %%%d", step->operands[k]->id);
-    hfb_strbuf_printf(out_text, "  # %s\n", hfb_node_text(step->node, HFB_ATTR_SCOPE, ""));
+    HFB_TRY(hfb_step_print(schedule, i, out_text));
     for (int c = 0; c < HFB_STEP_MAX_LOOPS; c++) {
       if (step->code[c].loop) HFB_TRY(hfb_loop_print(step->code[c].loop, out_text));
     }

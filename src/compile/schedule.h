@@ -106,6 +106,8 @@ bool hfb_step_overwrites_safely(const hfb_step *step, const hfb_value *operand, 
 /* Lifetimes, in-place reuse, offsets; sets arena_bytes. */
 hfb_status hfb_memory_plan(hfb_schedule *schedule) HFB_MUST_USE;
 
+/* One line about one step. */
+hfb_status hfb_step_print(const hfb_schedule *schedule, int index, hfb_strbuf *out_text) HFB_MUST_USE;
 hfb_status hfb_schedule_print(const hfb_schedule *schedule, hfb_strbuf *out_text) HFB_MUST_USE;
 
 #endif
