@@ -18,6 +18,7 @@ bool hfb_accepts_f32_result(const hfb_kernel_call *call);        /* results[0] i
 bool hfb_accepts_row_major(const hfb_kernel_call *call);         /* all inputs row-major without gaps */
 bool hfb_accepts_matmul(const hfb_kernel_call *call);            /* no empty operand, a unit stride in each matrix */
 bool hfb_accepts_linear(const hfb_kernel_call *call);
+bool hfb_accepts_linear_cross_entropy(const hfb_kernel_call *call); /* bias row-major; results[1..3].data may be NULL */
 bool hfb_accepts_matrices(const hfb_kernel_call *call);          /* not empty, the last dimension with unit stride */
 
 /* The tensor with the dimensions of `axes` taken out (each seen at index 0). */
