@@ -217,13 +217,13 @@ static void write_slots(hfb_codegen *g) {
   if (g->loop->site_count > 0) hfb_codegen_line(g, "const int64_t *const sites = slots[%d];", g->loop->site_slot);
 }
 
-/* The bits of drawn masks. */
+/* The bits of drawn masks, and the room that drawing them takes. */
 static void write_masks(hfb_codegen *g) {
   char name[HFB_MAX_NAME];
   for (int t = 0; t < g->loop->term_count; t++) {
     if (!g->plan->terms[t].drawn) continue;
     hfb_codegen_line(g, "uint64_t %s_bits[%" PRId64 "];", hfb_codegen_term_name(g->loop, t, name),
-                     g->loop->extent[g->loop->rank - 1] / 64 + 1);
+                     g->loop->extent[g->loop->rank - 1] / 64 + 4);
   }
 }
 

@@ -21,7 +21,7 @@
  * their strides say.
  *
  * Random masks: the sites of RANDOM_KEEP terms are not part of the code, so that layers share it. They are read at run
- * time from the slot `site_slot`, which points at `sites` (or equals).
+ * time from the slot `site_slot`, which points at the numbers in `sites`.
  *
  * Under PADDED: a load is done only where one of its uses keeps the value (as a box over all of them), so its address
  * may be wrong elsewhere. */
