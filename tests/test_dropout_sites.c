@@ -9,7 +9,9 @@
 
 #include <cmocka.h>
 
-#include "ir/builder.h"
+#include "base/memory.h"
+#include "grad/backward.h"
+#include "ir/transform.h"
 #include "models/model.h"
 
 #define TRY(expr)                                                         \
@@ -228,6 +230,68 @@ static void test_nothing_is_drawn(void **state) {
   }
 }
 
+/* ---- Gradients ---- */
+
+/* The first output, or the sum of it when it is no scalar. */
+static hfb_value *loss_of(hfb_rewrite *rewrite) {
+  hfb_value *first = rewrite->map[rewrite->from->outputs[0].value->id];
+  int axes[HFB_MAX_RANK];
+  for (int i = 0; i < first->shape.rank; i++) axes[i] = i;
+  return first->shape.rank == 0 ? first
+                                : hfb_reduce(&rewrite->b, HFB_OP_REDUCE_SUM, first, first->shape.rank, axes, false);
+}
+
+/* Whether `name` is in the list, where # stands for a number. */
+static bool is_listed(const char *list, const char *name) {
+  for (const char *at = list + strspn(list, " "); *at != '\0'; at += strspn(at, " ")) {
+    const char *end = at + strcspn(at, " "), *rest = name;
+    while (at < end && *rest != '\0' && (*at == '#' || *at == *rest)) {
+      rest += *at == '#' ? strspn(rest, "0123456789") : 1;
+      at++;
+    }
+    if (at == end && *rest == '\0') return true;
+    at = end;
+  }
+  return false;
+}
+
+/* The parameters that the loss does not reach are the listed ones. */
+static void check_gradients(const expectation *e, hfb_rewrite *rewrite) {
+  const hfb_graph *forward = rewrite->from;
+  hfb_value **trainable = NULL, **gradients = NULL;
+  int count = 0;
+  TRY(hfb_mem_alloc((size_t)forward->parameter_count, sizeof *trainable, &trainable));
+  TRY(hfb_mem_alloc((size_t)forward->parameter_count, sizeof *gradients, &gradients));
+  for (int i = 0; i < forward->node_count; i++) hfb_rewrite_copy(rewrite, forward->nodes[i]);
+  for (int i = 0; i < forward->parameter_count; i++) {
+    const hfb_value *parameter = forward->parameters[i];
+    if (hfb_node_int(parameter->node, HFB_ATTR_TRAINABLE)) trainable[count++] = rewrite->map[parameter->id];
+  }
+  hfb_backward(&rewrite->b, loss_of(rewrite), count, trainable, NULL, gradients);
+  if (rewrite->b.status != HFB_OK) fail_msg("%s: %s", name_of(e), rewrite->b.message);
+  for (int i = 0; i < count; i++) {
+    const char *name = hfb_node_text(trainable[i]->node, HFB_ATTR_NAME, "");
+    bool listed = is_listed(e->no_grad, name);
+    if (listed == (gradients[i] == NULL)) continue;
+    fail_msg("%s: '%s' has %s gradient", name_of(e), name, listed ? "a" : "no");
+  }
+  hfb_mem_free(gradients);
+  hfb_mem_free(trainable);
+}
+
+static void test_gradients(void **state) {
+  for (int i = 0; i < EXPECTATIONS; i++) {
+    hfb_rewrite rewrite;
+    hfb_graph *graph = build(&expectations[i], true, false);
+    TRY(hfb_rewrite_begin(&rewrite, graph));
+    check_gradients(&expectations[i], &rewrite);
+    hfb_rewrite_deinit(&rewrite);
+    hfb_graph_destroy(graph);
+  }
+}
+
+/* ---- Completeness ---- */
+
 /* The tables name every class and every model of the suite. */
 static void test_all_are_named(void **state) {
   for (int i = 0; i < hfb_model_class_count(); i++) {
@@ -251,6 +315,7 @@ int main(void) {
       cmocka_unit_test(test_all_are_named),
       cmocka_unit_test(test_sites),
       cmocka_unit_test(test_nothing_is_drawn),
+      cmocka_unit_test(test_gradients),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
