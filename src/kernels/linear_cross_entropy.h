@@ -28,8 +28,8 @@ typedef struct hfb_linear_cross_entropy {
   float *bias_gradient;   /* [classes], also without a bias; NULL: not wanted */
 } hfb_linear_cross_entropy;
 
-/* A row of ignore_index adds nothing; when all rows are ignored the loss is nan and the gradients are 0. A target outside
- * [0,classes) is HFB_INVALID_ARGUMENT. pool may be NULL. */
+/* A row of ignore_index adds nothing; when all rows are ignored the loss is nan and the gradients are 0. A target
+ * outside [0,classes) is HFB_INVALID_ARGUMENT. pool may be NULL. */
 hfb_status hfb_linear_cross_entropy_run(const hfb_linear_cross_entropy *call, hfb_isa isa, hfb_pool *pool) HFB_MUST_USE;
 
 #endif
