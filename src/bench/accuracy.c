@@ -1,22 +1,23 @@
 /* The accuracy check of PyTorch's benchmark harness (benchmarks/dynamo/common.py, check_accuracy): a float64 run, two
  * eager runs that must agree bit for bit, then the compiled run against eager, with the float64 run as the judge of
  * differences beyond the tolerance. All outputs are compared, also those of question-answering classes, of which the
- * original looks at the loss only. One rule is ours: when eager itself is far from float64, nothing was shown, and the
- * check fails even if both engines agree. */
+ * original looks at the loss only; in training the loss, every gradient and every updated parameter. One rule is ours:
+ * when eager itself is far from float64, nothing was shown, and the check fails even if both engines agree. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/strbuf.h"
 #include "bench/compare.h"
-#include "bench/job.h"
+#include "bench/loss.h"
+#include "bench/outcome.h"
 
 typedef struct check {
   const hfb_job *job;
   const hfb_monitor *monitor;
   hfb_row *row;
   hfb_workload work;
+  hfb_outcome outcome; /* what is compared */
   hfb_graph *graph64;
   hfb_side reference, eager, compiled;
   bool has_reference;
@@ -47,13 +48,17 @@ static hfb_status convert_inputs(const check *c, const hfb_graph *graph, hfb_ten
   return HFB_OK;
 }
 
-/* A forward pass changes no state, so one run of the reference is what the last of several would be. */
+/* parameters: NULL in training, where the side draws its own. A forward pass changes no state, so one run of the
+ * reference is what the last of several would be. */
 static hfb_status run_reference_with(check *c, const hfb_parameters *parameters, hfb_tensor *inputs) {
   const hfb_backend_options options = {.reference = true};
   HFB_TRY(convert_inputs(c, c->graph64, inputs));
-  HFB_TRY(hfb_side_open(&c->reference, hfb_engine_find("eager")->backend(), c->graph64, parameters, 0, &options,
-                        c->job->threads, c->job->memory_bytes));
-  HFB_TRY(hfb_side_run(&c->reference, inputs));
+  HFB_TRY(hfb_side_open(&c->reference, hfb_engine_find("eager")->backend(), c->graph64, parameters, c->job->seed,
+                        &options, c->job->threads, c->job->memory_bytes));
+  for (int i = 0; i < (c->job->training ? c->job->iterations : 1); i++) {
+    hfb_side_drop_outputs(&c->reference);
+    HFB_TRY(hfb_side_run(&c->reference, inputs));
+  }
   hfb_side_drop_program(&c->reference);
   return HFB_OK;
 }
@@ -63,9 +68,12 @@ static hfb_status run_reference(check *c) {
   HFB_TRY(hfb_graph_convert(c->work.graph, HFB_F64, &c->graph64));
   hfb_parameters parameters = {0};
   hfb_tensor *inputs = NULL;
+  bool is_shared = !c->job->training;
   hfb_status status = hfb_mem_alloc((size_t)c->graph64->input_count, sizeof(*inputs), &inputs);
-  if (status == HFB_OK) status = hfb_parameters_convert(&c->work.parameters, c->graph64, c->work.device, &parameters);
-  if (status == HFB_OK) status = run_reference_with(c, &parameters, inputs);
+  if (status == HFB_OK && is_shared) {
+    status = hfb_parameters_convert(&c->work.parameters, c->graph64, c->work.device, &parameters);
+  }
+  if (status == HFB_OK) status = run_reference_with(c, is_shared ? &parameters : NULL, inputs);
   for (int i = 0; inputs && i < c->graph64->input_count; i++) hfb_tensor_release(&inputs[i]);
   hfb_mem_free(inputs);
   hfb_parameters_deinit(&parameters);
@@ -74,14 +82,18 @@ static hfb_status run_reference(check *c) {
   return status;
 }
 
-/* Compiles, runs `iterations` times and keeps the last outputs. */
-static hfb_status run_side(check *c, hfb_stage stage, const hfb_backend *backend, hfb_side *side) {
+/* Compiles, runs `iterations` times and keeps what the last run left. *out_loss: HFB_MISMATCH when the loss of a step is
+ * no number; the steps after it are left out. */
+static hfb_status run_side(check *c, hfb_stage stage, const hfb_backend *backend, hfb_side *side,
+                           hfb_status *out_loss) {
   hfb_monitor_stage(c->monitor, stage);
   const hfb_backend_options options = {0};
   HFB_TRY(hfb_side_open_job(side, backend, c->job, &c->work, &options));
-  for (int i = 0; i < c->job->iterations; i++) {
+  *out_loss = HFB_OK;
+  for (int i = 0; i < c->job->iterations && *out_loss == HFB_OK; i++) {
     hfb_side_drop_outputs(side);
     HFB_TRY(hfb_side_run(side, c->work.inputs));
+    if (c->job->training) *out_loss = hfb_loss_check(c->job, &c->work, side);
   }
   if (hfb_side_stats(side).kernels_run <= 0) {
     return HFB_FAIL(HFB_INTERNAL, "%s returned results without running a kernel", backend->name);
@@ -90,23 +102,26 @@ static hfb_status run_side(check *c, hfb_stage stage, const hfb_backend *backend
   return HFB_OK;
 }
 
-/* The name of the first output whose bits differ; NULL when none does. */
-static const char *first_difference(const hfb_side *a, const hfb_side *b) {
-  for (int i = 0; i < a->graph->output_count; i++) {
-    if (!hfb_tensor_bits_equal(&a->outputs[i], &b->outputs[i])) return a->graph->outputs[i].name;
+/* The name of the first tensor whose bits differ; NULL when none does. */
+static const char *first_difference(const check *c, const hfb_side *a, const hfb_side *b) {
+  for (int i = 0; i < c->outcome.count; i++) {
+    const hfb_outcome_item *item = &c->outcome.items[i];
+    const hfb_tensor *tensor = hfb_outcome_tensor(a, item);
+    if (tensor && !hfb_tensor_bits_equal(tensor, hfb_outcome_tensor(b, item))) return item->name;
   }
   return NULL;
 }
 
-static const hfb_graph *sort_graph; /* context of compare_output_names: qsort has none, and one thread sorts */
-
-static int compare_output_names(const void *left, const void *right) {
-  return strcmp(sort_graph->outputs[*(const int *)left].name, sort_graph->outputs[*(const int *)right].name);
-}
+/* Distances of one tensor to float64. */
+typedef struct distances {
+  hfb_distance eager, compiled;
+} distances;
 
 typedef struct verdict {
   bool failed;
-  double worst_eager, worst_compiled; /* scaled distances to float64 */
+  double worst_eager, worst_compiled; /* errors against float64 */
+  int total, by_other_rule;           /* tensors that were compared, and those of them that were not close to eager */
+  distances *to_f64;                  /* by item of the outcome; NULL without a reference */
   json_t *tensors;
   hfb_strbuf reason;
 } verdict;
@@ -121,74 +136,114 @@ static void add_distance(json_t *tensor, const char *key, const hfb_distance *di
                                 (json_int_t)distance->worst_index, "nan", (json_int_t)distance->nan_got));
 }
 
-static hfb_status judge_output(check *c, int index, verdict *v) {
-  const char *name = c->work.graph->outputs[index].name;
-  const hfb_tensor *eager = &c->eager.outputs[index], *got = &c->compiled.outputs[index];
-  const hfb_tensor *reference = c->has_reference ? &c->reference.outputs[index] : NULL;
-  const hfb_same_options options = {.tolerance = c->job->model->tol_inference,
+/* The first failure counts; passes by another rule no longer matter then. */
+static void note_reason(verdict *v, const char *name, const hfb_same_result *result) {
+  if (result->same && result->rule == HFB_SAME_CLOSE) return;
+  v->by_other_rule += result->same;
+  if (!result->same && !v->failed) {
+    v->failed = true;
+    hfb_strbuf_clear(&v->reason);
+  } else if (v->failed || v->reason.length > 0) {
+    return;
+  }
+  hfb_strbuf_printf(&v->reason, "%s: %s; max|eager - got| %.3g, RMSE to float64: eager %.3g, got %.3g, factor %g", name,
+                    hfb_same_rule_meaning(result->rule), result->max_abs, result->error_reference, result->error_got,
+                    result->multiplier);
+}
+
+static void judge_missing_gradient(verdict *v, const hfb_outcome_item *item) {
+  json_array_append_new(v->tensors, json_pack("{s:s, s:b, s:s}", "name", item->name, "pass", 1, "rule", "no_gradient"));
+}
+
+static hfb_status measure_distances(const check *c, int index, json_t *tensor, verdict *v) {
+  const hfb_outcome_item *item = &c->outcome.items[index];
+  const hfb_tensor *reference = hfb_outcome_tensor(&c->reference, item);
+  distances *d = &v->to_f64[index];
+  HFB_TRY(hfb_distance_measure(hfb_outcome_tensor(&c->eager, item), reference, c->pool, &d->eager));
+  HFB_TRY(hfb_distance_measure(hfb_outcome_tensor(&c->compiled, item), reference, c->pool, &d->compiled));
+  add_distance(tensor, "eager_to_f64", &d->eager);
+  add_distance(tensor, "backend_to_f64", &d->compiled);
+  return HFB_OK;
+}
+
+static hfb_status judge_item(check *c, int index, verdict *v) {
+  const hfb_outcome_item *item = &c->outcome.items[index];
+  const hfb_tensor *eager = hfb_outcome_tensor(&c->eager, item), *got = hfb_outcome_tensor(&c->compiled, item);
+  const hfb_tensor *reference = c->has_reference ? hfb_outcome_tensor(&c->reference, item) : NULL;
+  if (item->kind == HFB_OUTCOME_NO_GRADIENT) {
+    judge_missing_gradient(v, item);
+    return HFB_OK;
+  }
+  const hfb_same_options options = {.tolerance = hfb_job_tolerance(c->job),
                                     .equal_nan = true,
                                     .cosine = !c->has_reference,
                                     .small_multiplier = has_small_multiplier(c->job->model->name)};
   hfb_same_result result = hfb_same(eager, got, reference, &options, c->pool);
   char shape[HFB_SHAPE_TEXT_BYTES];
   json_t *tensor =
-      json_pack("{s:s, s:s, s:s, s:b, s:s, s:o}", "name", name, "dtype", hfb_dtype_name(got->dtype), "shape",
+      json_pack("{s:s, s:s, s:s, s:b, s:s, s:o}", "name", item->name, "dtype", hfb_dtype_name(got->dtype), "shape",
                 hfb_shape_print(&got->shape, shape, sizeof(shape)), "pass", (int)result.same, "rule",
                 hfb_same_rule_name(result.rule), "max_abs_to_eager", finite_or_null(result.max_abs));
-  if (reference) {
-    hfb_distance of_eager, of_compiled;
-    hfb_status status = hfb_distance_measure(eager, reference, c->pool, &of_eager);
-    if (status == HFB_OK) status = hfb_distance_measure(got, reference, c->pool, &of_compiled);
-    if (status != HFB_OK) {
-      json_decref(tensor);
-      return status;
-    }
-    add_distance(tensor, "eager_to_f64", &of_eager);
-    add_distance(tensor, "backend_to_f64", &of_compiled);
-    if (of_eager.scaled > v->worst_eager) v->worst_eager = of_eager.scaled;
-    if (of_compiled.scaled > v->worst_compiled) v->worst_compiled = of_compiled.scaled;
-  }
+  hfb_status status = reference ? measure_distances(c, index, tensor, v) : HFB_OK;
   json_array_append_new(v->tensors, tensor);
-  if (result.same && result.rule == HFB_SAME_CLOSE) return HFB_OK;
-  if (!result.same && !v->failed) {
-    v->failed = true;
-    hfb_strbuf_clear(&v->reason); /* the first failure counts; passes by another rule no longer matter */
-  } else if (v->failed || v->reason.length > 0) {
-    return HFB_OK;
-  }
-  hfb_strbuf_printf(&v->reason, "%s: %s; max|eager - got| %.3g, RMSE to float64: eager %.3g, got %.3g, factor %g", name,
-                    hfb_same_rule_meaning(result.rule), result.max_abs, result.error_reference, result.error_got,
-                    result.multiplier);
-  return HFB_OK;
+  v->total++;
+  note_reason(v, item->name, &result);
+  return status;
 }
 
-/* Outputs in the order of their sorted names, so that the first failure has the name that the harness would give. */
+/* The largest errors against float64. Gradients have their own measure, since they may all be far below 0.1. Updated
+ * parameters are left out: Adam makes a whole step of a gradient that is nothing but rounding. */
+static void find_worst_errors(const check *c, verdict *v) {
+  double largest = 0;
+  for (int i = 0; i < c->outcome.count; i++) {
+    if (c->outcome.items[i].kind == HFB_OUTCOME_GRADIENT) largest = fmax(largest, v->to_f64[i].eager.max_expected);
+  }
+  for (int i = 0; i < c->outcome.count; i++) {
+    const distances *d = &v->to_f64[i];
+    bool is_gradient = c->outcome.items[i].kind == HFB_OUTCOME_GRADIENT;
+    if (!is_gradient && c->outcome.items[i].kind != HFB_OUTCOME_OUTPUT) continue;
+    double eager = is_gradient ? hfb_gradient_error(&d->eager, largest) : d->eager.scaled;
+    double compiled = is_gradient ? hfb_gradient_error(&d->compiled, largest) : d->compiled.scaled;
+    if (eager > v->worst_eager) v->worst_eager = eager;
+    if (compiled > v->worst_compiled) v->worst_compiled = compiled;
+  }
+}
+
+/* In the order of the sorted names, so that the first failure has the name that the harness would give. */
 static hfb_status judge(check *c, verdict *v) {
   hfb_monitor_stage(c->monitor, HFB_STAGE_COMPARE);
-  int count = c->work.graph->output_count, *order = NULL;
-  HFB_TRY(hfb_mem_alloc((size_t)count, sizeof(*order), &order));
-  for (int i = 0; i < count; i++) order[i] = i;
-  sort_graph = c->work.graph;
-  qsort(order, (size_t)count, sizeof(*order), compare_output_names);
-  hfb_status status = HFB_OK;
-  for (int i = 0; i < count && status == HFB_OK; i++) status = judge_output(c, order[i], v);
-  hfb_mem_free(order);
-  return status;
+  if (c->has_reference) HFB_TRY(hfb_mem_alloc((size_t)c->outcome.count, sizeof(*v->to_f64), &v->to_f64));
+  for (int i = 0; i < c->outcome.count; i++) {
+    hfb_monitor_step(c->monitor, HFB_STAGE_COMPARE, i, c->outcome.count);
+    HFB_TRY(judge_item(c, i, v));
+  }
+  if (c->has_reference) find_worst_errors(c, v);
+  return HFB_OK;
 }
 
 /* The rounding of float32 stays orders of magnitude below the suite's tolerances. */
 static void judge_eager(const check *c, verdict *v) {
-  if (v->failed || !c->has_reference || v->worst_eager <= c->job->model->tol_inference) return;
+  if (v->failed || !c->has_reference || v->worst_eager <= hfb_job_tolerance(c->job)) return;
   v->failed = true;
   hfb_strbuf_clear(&v->reason);
-  hfb_strbuf_printf(&v->reason, "eager itself is far from float64: scaled distance %.3g, tolerance %g", v->worst_eager,
-                    c->job->model->tol_inference);
+  hfb_strbuf_printf(&v->reason, "eager itself is far from float64: error %.3g, tolerance %g", v->worst_eager,
+                    hfb_job_tolerance(c->job));
+}
+
+static hfb_status record_hashes(const check *c) {
+  char text[HFB_STATE_HASH_BYTES];
+  HFB_TRY(hfb_outcome_hash(&c->outcome, &c->eager, text));
+  hfb_row_text(c->row, HFB_COLUMN_EAGER_STATE_HASH, text);
+  HFB_TRY(hfb_outcome_hash(&c->outcome, &c->compiled, text));
+  hfb_row_text(c->row, HFB_COLUMN_STATE_HASH, text);
+  return HFB_OK;
 }
 
 static hfb_status judge_and_record(check *c) {
   verdict v = {.tensors = json_array()};
   hfb_strbuf_init(&v.reason);
-  hfb_status status = judge(c, &v);
+  hfb_status status = record_hashes(c);
+  if (status == HFB_OK) status = judge(c, &v);
   if (status == HFB_OK) {
     judge_eager(c, &v);
     hfb_row_text(c->row, HFB_COLUMN_ACCURACY, v.failed ? "fail_accuracy" : "pass");
@@ -198,16 +253,47 @@ static hfb_status judge_and_record(check *c) {
       hfb_row_real(c->row, HFB_COLUMN_ERROR_EAGER, v.worst_eager);
       hfb_row_real(c->row, HFB_COLUMN_ERROR_BACKEND, v.worst_compiled);
     }
+    hfb_row_int(c->row, HFB_COLUMN_TENSORS_TOTAL, v.total);
+    hfb_row_int(c->row, HFB_COLUMN_TENSORS_BY_RMSE, v.by_other_rule);
+    if (c->job->training) hfb_row_real(c->row, HFB_COLUMN_LOSS, hfb_side_loss(&c->compiled));
     hfb_row_json(c->row, HFB_COLUMN_TENSORS, json_incref(v.tensors));
   }
   json_decref(v.tensors);
+  hfb_mem_free(v.to_f64);
   hfb_strbuf_deinit(&v.reason);
   return status;
 }
 
+static void record_failure(const check *c, const char *verdict, const char *why) {
+  hfb_row_text(c->row, HFB_COLUMN_ACCURACY, verdict);
+  hfb_row_text(c->row, HFB_COLUMN_ERROR, why);
+}
+
+/* Both runs of eager; *out_goes_on is false when the row has its verdict. */
+static hfb_status run_eager(check *c, bool *out_goes_on) {
+  const hfb_backend *eager = hfb_engine_find("eager")->backend();
+  hfb_status loss;
+  *out_goes_on = false;
+  HFB_TRY(run_side(c, HFB_STAGE_EAGER_1, eager, &c->eager, &loss));
+  if (loss != HFB_OK) {
+    record_failure(c, "fail_accuracy", hfb_error_message());
+    return HFB_OK;
+  }
+  hfb_side second = {0};
+  hfb_status status = run_side(c, HFB_STAGE_EAGER_2, eager, &second, &loss);
+  const char *different = status == HFB_OK ? first_difference(c, &c->eager, &second) : NULL;
+  hfb_side_close(&second);
+  HFB_TRY(status);
+  *out_goes_on = !different;
+  if (different) record_failure(c, "eager_two_runs_differ", different);
+  return HFB_OK;
+}
+
 static hfb_status run_check(check *c) {
   hfb_monitor_stage(c->monitor, HFB_STAGE_LOAD);
+  hfb_job_describe_training(c->job, c->row);
   HFB_TRY(hfb_workload_create(c->job, true, &c->work));
+  HFB_TRY(hfb_outcome_list(c->work.graph, &c->outcome));
   c->pool = hfb_device_pool(c->work.device);
   hfb_row_int(c->row, HFB_COLUMN_ACCURACY_BATCH_SIZE, c->job->batch);
   hfb_row_int(c->row, HFB_COLUMN_PARAMETERS, hfb_graph_cost(c->work.graph).parameter_count);
@@ -220,19 +306,15 @@ static hfb_status run_check(check *c) {
     hfb_error_prefix("no float64 reference, outputs are compared by cosine");
     hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_error_message());
   }
-  const hfb_backend *eager = hfb_engine_find("eager")->backend();
-  HFB_TRY(run_side(c, HFB_STAGE_EAGER_1, eager, &c->eager));
-  hfb_side second = {0};
-  hfb_status status = run_side(c, HFB_STAGE_EAGER_2, eager, &second);
-  const char *different = status == HFB_OK ? first_difference(&c->eager, &second) : NULL;
-  hfb_side_close(&second);
-  HFB_TRY(status);
-  if (different) {
-    hfb_row_text(c->row, HFB_COLUMN_ACCURACY, "eager_two_runs_differ");
-    hfb_row_text(c->row, HFB_COLUMN_ERROR, different);
+  bool goes_on;
+  hfb_status loss;
+  HFB_TRY(run_eager(c, &goes_on));
+  if (!goes_on) return HFB_OK;
+  HFB_TRY(run_side(c, HFB_STAGE_COMPILED, c->job->engine->backend(), &c->compiled, &loss));
+  if (loss != HFB_OK) {
+    record_failure(c, "fail_accuracy", hfb_error_message());
     return HFB_OK;
   }
-  HFB_TRY(run_side(c, HFB_STAGE_COMPILED, c->job->engine->backend(), &c->compiled));
   return judge_and_record(c);
 }
 
@@ -243,6 +325,7 @@ hfb_status hfb_accuracy_measure(const hfb_job *job, const hfb_monitor *monitor, 
   hfb_side_close(&c.eager);
   hfb_side_close(&c.reference);
   hfb_graph_destroy(c.graph64);
+  hfb_outcome_deinit(&c.outcome);
   hfb_workload_deinit(&c.work);
   return status;
 }

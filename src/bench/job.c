@@ -219,10 +219,7 @@ void hfb_side_drop_program(hfb_side *side) {
   if (side->program) side->backend->destroy(side->program);
   side->program = NULL;
   for (int i = 0; i < side->own.count; i++) {
-    const char *name = hfb_graph_parameter_name(side->graph, i);
-    if (strncmp(name, HFB_OPTIMIZER_PREFIX, strlen(HFB_OPTIMIZER_PREFIX)) == 0) {
-      hfb_tensor_release(&side->own.tensors[i]);
-    }
+    if (hfb_graph_parameter_is_of_optimizer(side->graph, i)) hfb_tensor_release(&side->own.tensors[i]);
   }
   hfb_device_empty_cache(side->device);
 }

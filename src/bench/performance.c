@@ -1,7 +1,8 @@
 /* Speed and memory: each side first alone (memory, compile time, time to first result), then both in turns.
  *
  * Work is matched: the same parameters and inputs, the same number of calls, outputs allocated anew in every call and
- * freed outside the clock; each engine has its own device, so its own memory and threads. */
+ * freed outside the clock; each engine has its own device, so its own memory and threads. In training each side has
+ * parameters of its own, which its steps change; they start alike. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "bench/compare.h"
-#include "bench/job.h"
+#include "bench/loss.h"
 #include "bench/machine.h"
 #include "bench/memory_limit.h"
 #include "bench/stats.h"
@@ -26,7 +27,7 @@ typedef struct bench {
   const hfb_monitor *monitor;
   hfb_row *row;
   hfb_workload work;
-  int64_t input_bytes, parameter_bytes;
+  int64_t input_bytes, parameter_bytes, optimizer_bytes, multiply_adds;
 } bench;
 
 /* What one side needs when it is alone. */
@@ -38,6 +39,14 @@ typedef struct alone {
   int64_t resident_bytes; /* -1: unknown */
   hfb_program_stats stats;
 } alone;
+
+/* One call, which must have a loss when it is a training step. The clock runs for the call alone. */
+static hfb_status run_call(const bench *b, hfb_side *side, int64_t *out_ns) {
+  int64_t start = hfb_clock_ns();
+  HFB_TRY(hfb_side_run(side, b->work.inputs));
+  *out_ns = hfb_clock_ns() - start;
+  return b->job->training ? hfb_loss_check(b->job, &b->work, side) : HFB_OK;
+}
 
 static double seconds_since(int64_t start_ns) { return (double)(hfb_clock_ns() - start_ns) * 1e-9; }
 
@@ -53,9 +62,9 @@ static hfb_status warm_up(const bench *b, hfb_side *side, hfb_stage stage, doubl
   for (int i = 0; i < WARMUP_RUNS_MAX; i++) {
     if (i >= WARMUP_RUNS_MIN && seconds_since(start) > warmup_limit_s) break;
     hfb_monitor_step(b->monitor, stage, i, WARMUP_RUNS_MAX);
-    int64_t run_start = hfb_clock_ns();
-    HFB_TRY(hfb_side_run(side, b->work.inputs));
-    *out_run_s = seconds_since(run_start);
+    int64_t run_ns;
+    HFB_TRY(run_call(b, side, &run_ns));
+    *out_run_s = (double)run_ns * 1e-9;
     hfb_side_drop_outputs(side);
   }
   return HFB_OK;
@@ -63,13 +72,14 @@ static hfb_status warm_up(const bench *b, hfb_side *side, hfb_stage stage, doubl
 
 /* Memory of one call: the peak while it runs, and what its outputs hold afterwards. */
 static hfb_status measure_step_memory(const bench *b, hfb_side *side, alone *out) {
+  int64_t ignored_ns, own_bytes = b->job->training ? b->parameter_bytes + b->optimizer_bytes : 0;
   hfb_device_reset_peak(side->device);
-  HFB_TRY(hfb_side_run(side, b->work.inputs));
+  HFB_TRY(run_call(b, side, &ignored_ns));
   int64_t with_outputs = hfb_device_memory(side->device).allocated_bytes, peak = hfb_side_peak_bytes(side);
   hfb_side_drop_outputs(side);
   int64_t output_bytes = with_outputs - hfb_device_memory(side->device).allocated_bytes;
   out->stats = hfb_side_stats(side);
-  out->working_bytes = peak - output_bytes - out->stats.packed_bytes;
+  out->working_bytes = peak - own_bytes - output_bytes - out->stats.packed_bytes;
   return HFB_OK;
 }
 
@@ -77,14 +87,14 @@ static hfb_status measure_step_memory(const bench *b, hfb_side *side, alone *out
 static hfb_status measure_alone(const bench *b, const hfb_backend *backend, const hfb_backend_options *options,
                                 hfb_stage stage, hfb_side *side, alone *out) {
   bool has_resident = hfb_resident_peak_reset();
-  int64_t start = hfb_clock_ns();
+  int64_t run_ns, shared_bytes = b->job->training ? 0 : b->parameter_bytes;
   HFB_TRY(hfb_side_open_job(side, backend, b->job, &b->work, options));
   hfb_monitor_stage(b->monitor, stage);
-  HFB_TRY(hfb_side_run(side, b->work.inputs));
-  out->first_result_s = seconds_since(start);
+  HFB_TRY(run_call(b, side, &run_ns));
+  out->first_result_s = (double)(side->open_ns + run_ns) * 1e-9;
   hfb_side_drop_outputs(side);
   HFB_TRY(warm_up(b, side, stage, &out->run_s));
-  out->peak_bytes = b->parameter_bytes + b->input_bytes + hfb_side_peak_bytes(side);
+  out->peak_bytes = shared_bytes + b->input_bytes + hfb_side_peak_bytes(side);
   out->resident_bytes = has_resident ? hfb_resident_peak_bytes() : -1;
   return measure_step_memory(b, side, out);
 }
@@ -160,9 +170,9 @@ static hfb_status take_sample(const bench *b, hfb_side *side, double *out_s) {
   for (int64_t start = hfb_clock_ns(); hfb_clock_ns() - start < settle_ns;) continue;
   int64_t total_ns = 0;
   for (int call = 0; call < b->job->calls; call++) {
-    int64_t start = hfb_clock_ns();
-    HFB_TRY(hfb_side_run(side, b->work.inputs));
-    total_ns += hfb_clock_ns() - start;
+    int64_t call_ns;
+    HFB_TRY(run_call(b, side, &call_ns));
+    total_ns += call_ns;
     hfb_side_drop_outputs(side);
   }
   *out_s = (double)total_ns * 1e-9;
@@ -170,11 +180,13 @@ static hfb_status take_sample(const bench *b, hfb_side *side, double *out_s) {
 }
 
 /* A number without a right answer behind it is worth nothing: both sides must agree on these inputs too. The tolerance
- * is that of the accuracy check, without its float64 rule, since at this batch size there is no reference. */
+ * is that of the accuracy check, without its float64 rule, since at this batch size there is no reference. In training
+ * it is the loss of the first step. */
 static hfb_status check_agreement(const bench *b, duel *d) {
-  HFB_TRY(hfb_side_run(&d->eager, b->work.inputs));
-  HFB_TRY(hfb_side_run(&d->compiled, b->work.inputs));
-  const hfb_same_options options = {.tolerance = b->job->model->tol_inference, .equal_nan = true};
+  int64_t ignored_ns;
+  HFB_TRY(run_call(b, &d->eager, &ignored_ns));
+  HFB_TRY(run_call(b, &d->compiled, &ignored_ns));
+  const hfb_same_options options = {.tolerance = hfb_job_tolerance(b->job), .equal_nan = true};
   hfb_status status = HFB_OK;
   for (int i = 0; i < b->work.graph->output_count && status == HFB_OK; i++) {
     hfb_same_result result = hfb_same(&d->eager.outputs[i], &d->compiled.outputs[i], NULL, &options,
@@ -262,7 +274,7 @@ static hfb_status record_duel(const bench *b, const duel *d) {
   hfb_row_real(b->row, HFB_COLUMN_ABS_LATENCY, compiled_s * 1e3);
   double peak = machine_peak_now(b->job);
   double eager_call_s = eager_s / b->job->calls, call_s = compiled_s / b->job->calls;
-  double flops = 2.0 * (double)hfb_graph_cost(b->work.graph).multiply_adds;
+  double flops = 2.0 * (double)b->multiply_adds;
   hfb_row_real(b->row, HFB_COLUMN_SAMPLES_PER_S, (double)b->job->batch / call_s);
   hfb_row_real(b->row, HFB_COLUMN_TOKENS_PER_S, (double)(b->job->batch * b->job->seq_len) / call_s);
   hfb_row_real(b->row, HFB_COLUMN_GFLOPS, flops / call_s * 1e-9);
@@ -296,15 +308,47 @@ static hfb_status time_both(const bench *b, const alone *eager, const alone *com
   return status;
 }
 
+/* What is computed twice for activation checkpointing is no work that the step needs. */
+static hfb_status nominal_multiply_adds(const bench *b, int64_t *out_count) {
+  *out_count = hfb_graph_cost(b->work.graph).multiply_adds;
+  if (!b->job->training || !b->job->checkpoint_layers) return HFB_OK;
+  hfb_job plain = *b->job;
+  hfb_graph *graph = NULL;
+  plain.checkpoint_layers = false;
+  HFB_TRY(hfb_job_graph(&plain, false, NULL, &graph));
+  *out_count = hfb_graph_cost(graph).multiply_adds;
+  hfb_graph_destroy(graph);
+  return HFB_OK;
+}
+
+static int64_t optimizer_bytes(const hfb_graph *graph) {
+  int64_t bytes = 0;
+  for (int i = 0; i < graph->parameter_count; i++) {
+    const hfb_value *value = graph->parameters[i];
+    if (!hfb_graph_parameter_is_of_optimizer(graph, i)) continue;
+    bytes += hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
+  }
+  return bytes;
+}
+
+static hfb_status describe_work(bench *b) {
+  hfb_cost cost = hfb_graph_cost(b->work.graph);
+  b->optimizer_bytes = optimizer_bytes(b->work.graph);
+  b->parameter_bytes = cost.parameter_bytes - b->optimizer_bytes;
+  b->input_bytes = cost.input_bytes;
+  HFB_TRY(nominal_multiply_adds(b, &b->multiply_adds));
+  hfb_row_int(b->row, HFB_COLUMN_PARAMETERS, cost.parameter_count);
+  hfb_row_int(b->row, HFB_COLUMN_MULTIPLY_ADDS, b->multiply_adds);
+  hfb_row_real(b->row, HFB_COLUMN_PARAMETER_MEM, (double)b->parameter_bytes / gigabyte);
+  if (b->job->training) hfb_row_real(b->row, HFB_COLUMN_OPTIMIZER_MEM, (double)b->optimizer_bytes / gigabyte);
+  return HFB_OK;
+}
+
 static hfb_status run_bench(bench *b) {
   hfb_monitor_stage(b->monitor, HFB_STAGE_LOAD);
+  hfb_job_describe_training(b->job, b->row);
   HFB_TRY(hfb_workload_create(b->job, false, &b->work));
-  hfb_cost cost = hfb_graph_cost(b->work.graph);
-  b->parameter_bytes = cost.parameter_bytes;
-  b->input_bytes = cost.input_bytes;
-  hfb_row_int(b->row, HFB_COLUMN_PARAMETERS, cost.parameter_count);
-  hfb_row_int(b->row, HFB_COLUMN_MULTIPLY_ADDS, cost.multiply_adds);
-  hfb_row_real(b->row, HFB_COLUMN_PARAMETER_MEM, (double)cost.parameter_bytes / gigabyte);
+  HFB_TRY(describe_work(b));
   alone eager = {0}, compiled = {0};
   HFB_TRY(measure_eager_alone(b, &eager));
   HFB_TRY(measure_compiled_alone(b, &compiled));

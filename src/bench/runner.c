@@ -168,6 +168,9 @@ static hfb_job job_of(const run_state *s, const hfb_model_row *model, unsigned p
   job.memory_bytes = memory_of(plan);
   job.machine_gflops = s->machine_gflops;
   job.cache_dir = phase == HFB_PHASE_PERFORMANCE ? s->scratch : NULL;
+  if (plan->suite_optimizer) job.optimizer = hfb_suite_optimizer(model);
+  /* As in the reference harness: the accuracy of such a model is that of its eval mode. */
+  if (phase == HFB_PHASE_ACCURACY && model->flags & HFB_MODEL_ONLY_EVAL) job.eval_mode = true;
   return job;
 }
 
@@ -204,7 +207,8 @@ static void describe(const run_state *s, const hfb_model_row *model, hfb_row *ro
   hfb_row_text(row, HFB_COLUMN_NAME, model->name);
   hfb_row_int(row, HFB_COLUMN_BATCH_SIZE, job.batch);
   hfb_row_text(row, HFB_COLUMN_TAG, plan->tag);
-  hfb_row_text(row, HFB_COLUMN_MODE, "inference");
+  hfb_row_text(row, HFB_COLUMN_MODE, hfb_job_mode(&job));
+  hfb_job_describe_training(&job, row);
   hfb_row_text(row, HFB_COLUMN_PRECISION, hfb_dtype_name(job.precision));
   hfb_row_text(row, HFB_COLUMN_BACKEND, job.engine->name);
   hfb_row_int(row, HFB_COLUMN_SEQ_LEN, job.seq_len);

@@ -27,6 +27,7 @@ typedef struct hfb_run_plan {
   int model_count;
   unsigned phases; /* HFB_PHASE bits */
   hfb_job job;     /* model, batch, seq_len, cache_dir and machine_gflops are filled in for each child */
+  bool suite_optimizer;   /* training: the suite's choice for each model instead of job.optimizer */
   int64_t batch;          /* 0: the suite's, and 1 for accuracy */
   int64_t seq_len;        /* 0: the suite's */
   double timeout_s;

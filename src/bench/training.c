@@ -102,6 +102,11 @@ bool hfb_graph_parameter_is_trainable(const hfb_graph *graph, int index) {
   return hfb_node_int(node, HFB_ATTR_TRAINABLE) != 0 && hfb_node_int(node, HFB_ATTR_BUFFER) == 0;
 }
 
+bool hfb_graph_parameter_is_of_optimizer(const hfb_graph *graph, int index) {
+  static const char prefix[] = "optimizer/";
+  return strncmp(hfb_graph_parameter_name(graph, index), prefix, sizeof(prefix) - 1) == 0;
+}
+
 int hfb_graph_find_gradient(const hfb_graph *graph, const char *parameter) {
   char name[sizeof(HFB_GRADIENT_PREFIX) + HFB_SCOPE_BYTES];
   int length = snprintf(name, sizeof(name), HFB_GRADIENT_PREFIX "%s", parameter);

@@ -13,14 +13,15 @@ hfb_optimizer hfb_suite_optimizer(const hfb_model_row *model);
 hfb_status hfb_training_step_graph(const hfb_model_request *request, const hfb_training_options *options,
                                    hfb_dtype precision, hfb_graph **out_graph) HFB_MUST_USE;
 
-/* Names in a training graph. */
-#define HFB_GRADIENT_PREFIX "grad/"       /* of an output: gradient of the parameter behind it */
-#define HFB_OPTIMIZER_PREFIX "optimizer/" /* of a parameter: state of the optimizer */
+/* Of an output: the gradient of the parameter whose name follows. */
+#define HFB_GRADIENT_PREFIX "grad/"
 
 /* Name of graph->parameters[index]. */
 const char *hfb_graph_parameter_name(const hfb_graph *graph, int index);
 /* Whether training may change it: no buffer, not frozen. */
 bool hfb_graph_parameter_is_trainable(const hfb_graph *graph, int index);
+/* Whether it is state of the optimizer. */
+bool hfb_graph_parameter_is_of_optimizer(const hfb_graph *graph, int index);
 /* Index of the output that holds its gradient; -1 when the loss does not depend on it. */
 int hfb_graph_find_gradient(const hfb_graph *graph, const char *parameter);
 

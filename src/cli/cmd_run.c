@@ -209,8 +209,9 @@ static const char *engine_name_at(void *context, size_t index) {
 
 /* Options that say what to measure or how: with one of them it is no quick look any more. */
 static bool is_quick_look(const hfb_args *args) {
-  static const hfb_option_id deciding[] = {HFB_OPT_ACCURACY, HFB_OPT_PERFORMANCE, HFB_OPT_INFERENCE, HFB_OPT_BATCH_SIZE,
-                                           HFB_OPT_SEQ_LEN,  HFB_OPT_REPEAT,      HFB_OPT_ITERATIONS, HFB_OPT_NO_SKIP};
+  static const hfb_option_id deciding[] = {HFB_OPT_ACCURACY,   HFB_OPT_PERFORMANCE, HFB_OPT_INFERENCE,
+                                           HFB_OPT_TRAINING,   HFB_OPT_BATCH_SIZE,  HFB_OPT_SEQ_LEN,
+                                           HFB_OPT_ITERATIONS, HFB_OPT_REPEAT,      HFB_OPT_NO_SKIP};
   for (size_t i = 0; i < sizeof(deciding) / sizeof(deciding[0]); i++) {
     if (hfb_args_given(args, deciding[i])) return false;
   }
@@ -250,9 +251,26 @@ static void fill_plan(const hfb_args *args, bool quick, hfb_run_plan *plan) {
   plan->job.timing_budget_s = quick ? quick_timing_budget_s : 0.0;
 }
 
+/* What a training step is made up of; a usage error for options that ask for it without --training. */
+static int fill_training(const hfb_args *args, hfb_run_plan *plan) {
+  static const hfb_option_id of_training[] = {HFB_OPT_OPTIMIZER, HFB_OPT_NO_DROPOUT, HFB_OPT_USE_EVAL_MODE,
+                                              HFB_OPT_ACTIVATION_CHECKPOINTING};
+  plan->job.training = hfb_args_flag(args, HFB_OPT_TRAINING);
+  for (size_t i = 0; !plan->job.training && i < sizeof(of_training) / sizeof(of_training[0]); i++) {
+    if (!hfb_args_given(args, of_training[i])) continue;
+    return hfb_cli_usage_error("--%s is about training steps: give --training too", hfb_option_at(of_training[i])->name);
+  }
+  if (!plan->job.training) return HFB_EXIT_OK;
+  plan->job.no_dropout = hfb_args_flag(args, HFB_OPT_NO_DROPOUT);
+  plan->job.eval_mode = hfb_args_flag(args, HFB_OPT_USE_EVAL_MODE);
+  plan->job.checkpoint_layers = hfb_args_flag(args, HFB_OPT_ACTIVATION_CHECKPOINTING);
+  plan->suite_optimizer = !hfb_optimizer_parse(hfb_args_text(args, HFB_OPT_OPTIMIZER), &plan->job.optimizer);
+  return HFB_EXIT_OK;
+}
+
 static void print_opening(const hfb_run_plan *plan, bool quick) {
   const hfb_cpu_info *cpu = hfb_cpu();
-  printf("%s against eager, inference, %s, %d threads, %s (%s)\n", plan->job.engine->name,
+  printf("%s against eager, %s, %s, %d threads, %s (%s)\n", plan->job.engine->name, hfb_job_mode(&plan->job),
          hfb_dtype_name(plan->job.precision), plan->job.threads > 0 ? plan->job.threads : cpu->core_count,
          cpu->model_name, hfb_isa_name(cpu->isa));
   if (quick)
@@ -298,15 +316,13 @@ static int run_plan(const hfb_args *args, hfb_run_plan *plan, bool quick) {
 }
 
 int hfb_cmd_run(const hfb_args *args) {
-  if (hfb_args_flag(args, HFB_OPT_TRAINING)) {
-    return hfb_cli_usage_error("--training is not available yet: this version measures --inference only");
-  }
   const char *name = hfb_args_text(args, HFB_OPT_BACKEND);
   hfb_run_plan plan = {.job.engine = hfb_engine_find(name)};
   if (!plan.job.engine) return hfb_cli_unknown("backend", name, engine_name_at, NULL, (size_t)hfb_engine_count());
+  int code = fill_training(args, &plan);
+  if (code != HFB_EXIT_OK) return code;
   bool quick = is_quick_look(args);
   const hfb_model_row **models = NULL;
-  int code = HFB_EXIT_OK;
   if (quick) {
     hfb_status status = take_quick_models(&models, &plan.model_count);
     if (status != HFB_OK) return hfb_cli_failure(status);
