@@ -1,20 +1,25 @@
 /* Float sums, means and maxima over neighbouring dimensions of a row-major tensor, seen as [outer, length, inner].
  * Included by <isa>/reduce.c after its vec.h, with HFB_K(name) adding the suffix of the instruction set. */
 #include <math.h>
+#include <string.h>
 
-#include "kernels/kernel_impl.h"
+#include "kernels/cpu/partials.h"
 
 enum {
   REDUCE_STEP = 4 * VEC_F32_LANES,
   REDUCE_GRAIN = 32 << 10,
-  REDUCE_VECTORS = 8,
-  REDUCE_COLUMNS = REDUCE_VECTORS * VEC_F32_LANES, /* of one task when inner > 1: their sums stay in registers */
+  MAX_VECTORS = 8,
+  MAX_COLUMNS = MAX_VECTORS * VEC_F32_LANES, /* of one task of a maximum with inner > 1: they stay in registers */
+  SUM_COLUMNS = 2048,                        /* of one task of a sum with inner > 1: they stay in the first cache */
+  SUM_ROWS = 8,                              /* read side by side */
+  SUM_MIN_WIDTH = 256,                       /* shorter rows are taken several at a time */
+  SUM_TASKS = 32,
 };
 
 typedef struct reduce_job {
   const float *x;
   float *y;
-  int64_t length, inner, column_tasks;
+  int64_t outer, length, inner, column_tasks;
   bool is_max;
   float scale; /* of a sum */
 } reduce_job;
@@ -54,47 +59,163 @@ static void reduce_lines(void *context, int64_t begin, int64_t end, int worker) 
   }
 }
 
-/* Sums or maxima of REDUCE_COLUMNS columns down `length` rows, held in registers; only the first `columns` exist.
- * Inlined with constants for whole blocks. */
-static inline __attribute__((always_inline)) void reduce_block(const reduce_job *job, const float *x, float *y,
-                                                               int64_t columns, bool is_whole, bool is_max) {
-  vec_f32 sums[REDUCE_VECTORS];
-  for (int v = 0; v < REDUCE_VECTORS; v++) sums[v] = hfb_vec_set1(is_max ? -INFINITY : 0);
+/* Maxima of at most MAX_COLUMNS columns down `length` rows, held in registers. */
+static void max_columns(void *context, int64_t index, int worker) {
+  const reduce_job *job = context;
+  int64_t first = index % job->column_tasks * MAX_COLUMNS, outer = index / job->column_tasks;
+  int64_t columns = job->inner - first;
+  const float *x = job->x + outer * job->length * job->inner + first;
+  float *y = job->y + outer * job->inner + first;
+  vec_f32 max[MAX_VECTORS];
+  for (int v = 0; v < MAX_VECTORS; v++) max[v] = hfb_vec_set1(-INFINITY);
   for (int64_t row = 0; row < job->length; row++, x += job->inner) {
-    for (int v = 0; v < REDUCE_VECTORS; v++) {
-      const float *at = x + v * VEC_F32_LANES;
+    for (int v = 0; v < MAX_VECTORS; v++) {
       int64_t rest = columns - v * VEC_F32_LANES;
-      if (!is_whole && rest <= 0) break;
-      vec_f32 value = is_whole || rest >= VEC_F32_LANES ? hfb_vec_load(at) : hfb_vec_load_partial(at, rest);
-      if (is_max) {
-        sums[v] = max_with_nan(value, sums[v]);
-      } else {
-        sums[v] += value;
-      }
+      if (rest <= 0) break;
+      const float *at = x + v * VEC_F32_LANES;
+      max[v] = max_with_nan(rest >= VEC_F32_LANES ? hfb_vec_load(at) : hfb_vec_load_partial(at, rest), max[v]);
     }
   }
-  for (int v = 0; v < REDUCE_VECTORS; v++) {
+  for (int v = 0; v < MAX_VECTORS; v++) {
     int64_t rest = columns - v * VEC_F32_LANES;
     if (rest <= 0) break;
-    if (!is_max) sums[v] *= hfb_vec_set1(job->scale);
-    hfb_vec_store_partial(y + v * VEC_F32_LANES, sums[v], rest < VEC_F32_LANES ? rest : VEC_F32_LANES);
+    hfb_vec_store_partial(y + v * VEC_F32_LANES, max[v], rest < VEC_F32_LANES ? rest : VEC_F32_LANES);
   }
 }
 
-static void reduce_columns(void *context, int64_t index, int worker) {
-  const reduce_job *job = context;
-  int64_t first = index % job->column_tasks * REDUCE_COLUMNS, outer = index / job->column_tasks;
-  int64_t columns = job->inner - first < REDUCE_COLUMNS ? job->inner - first : REDUCE_COLUMNS;
-  const float *x = job->x + outer * job->length * job->inner + first;
-  float *y = job->y + outer * job->inner + first;
-  if (job->is_max) {
-    reduce_block(job, x, y, columns, false, true);
-  } else if (columns < REDUCE_COLUMNS) {
-    reduce_block(job, x, y, columns, false, false);
-  } else {
-    reduce_block(job, x, y, REDUCE_COLUMNS, true, false);
+/* ---- sums over rows ----
+ *
+ * The rows of each outer index are seen as `rows` of `width` elements and a last one of `last_width`: several rows of
+ * the tensor where those are short, which are added to each other at the end. They are split into blocks, by the shape
+ * alone, so that results do not depend on the number of threads; the sums of blocks are added in order. */
+typedef struct sum_plan {
+  const reduce_job *job;
+  int64_t side_by_side; /* rows of the tensor in one: a power of two */
+  int64_t rows, width, last_width; /* last_width 0: none; it belongs to the last block */
+  int64_t block_rows, blocks, chunks; /* chunks of SUM_COLUMNS columns */
+  hfb_partials partials; /* for each outer index and block one of `width`, when there is more than one block */
+} sum_plan;
+
+/* sums[i] (+)= the sum of `rows` elements below each other; `rows` and `is_first` are constants after inlining. */
+HFB_ALWAYS_INLINE void add_rows(int rows, bool is_first, const float *x, int64_t row_stride, float *sums,
+                                int64_t columns) {
+  for (int64_t i = 0; i < columns; i += VEC_F32_LANES) {
+    vec_f32 row[SUM_ROWS];
+    int64_t rest = columns - i;
+    HFB_UNROLL for (int r = 0; r < rows; r++) {
+      const float *at = x + r * row_stride + i;
+      row[r] = rest >= VEC_F32_LANES ? hfb_vec_load(at) : hfb_vec_load_partial(at, rest);
+    }
+    HFB_UNROLL for (int half = rows / 2; half > 0; half /= 2) {
+      HFB_UNROLL for (int r = 0; r < half; r++) row[r] += row[r + half];
+    }
+    if (rest >= VEC_F32_LANES) {
+      if (!is_first) row[0] += hfb_vec_load(sums + i);
+      hfb_vec_store(sums + i, row[0]);
+    } else {
+      if (!is_first) row[0] += hfb_vec_load_partial(sums + i, rest);
+      hfb_vec_store_partial(sums + i, row[0], rest);
+    }
   }
 }
+
+static void sum_rows(const float *x, int64_t row_stride, int64_t rows, float *sums, int64_t columns) {
+  int64_t row = 0;
+  if (rows >= SUM_ROWS) {
+    add_rows(SUM_ROWS, true, x, row_stride, sums, columns);
+    row = SUM_ROWS;
+  } else if (rows >= 2) {
+    add_rows(2, true, x, row_stride, sums, columns);
+    row = 2;
+  } else {
+    memset(sums, 0, (size_t)columns * sizeof(float));
+  }
+  for (; row + SUM_ROWS <= rows; row += SUM_ROWS) {
+    add_rows(SUM_ROWS, false, x + row * row_stride, row_stride, sums, columns);
+  }
+  for (; row + 2 <= rows; row += 2) add_rows(2, false, x + row * row_stride, row_stride, sums, columns);
+  if (row < rows) add_rows(1, false, x + row * row_stride, row_stride, sums, columns);
+}
+
+/* y = scale times the sums, the rows of the tensor that lie side by side in them added up. sums may be y. */
+static void write_sums(const sum_plan *plan, float *sums, int64_t columns, float *y) {
+  const reduce_job *job = plan->job;
+  for (int64_t half = plan->side_by_side / 2; half > 0; half /= 2) {
+    columns = half * job->inner;
+    add_rows(1, false, sums + columns, 0, sums, columns);
+  }
+  if (sums == y && job->scale == 1) return;
+  for (int64_t i = 0; i < columns; i++) y[i] = sums[i] * job->scale;
+}
+
+static void sum_block(const sum_plan *plan, int64_t index) {
+  const reduce_job *job = plan->job;
+  int64_t first = index % plan->chunks * SUM_COLUMNS, block = index / plan->chunks % plan->blocks;
+  int64_t outer = index / plan->chunks / plan->blocks;
+  int64_t columns = plan->width - first < SUM_COLUMNS ? plan->width - first : SUM_COLUMNS;
+  int64_t row = block * plan->block_rows, rows = plan->rows - row;
+  if (rows > plan->block_rows) rows = plan->block_rows;
+  const float *x = job->x + outer * job->length * job->inner + row * plan->width + first;
+  float local[SUM_COLUMNS];
+  float *y = job->y + outer * job->inner + first, *sums = plan->side_by_side == 1 ? y : local;
+  if (plan->blocks > 1) sums = (float *)hfb_partials_at(&plan->partials, outer * plan->blocks + block) + first;
+  sum_rows(x, plan->width, rows, sums, columns);
+  if (block == plan->blocks - 1 && plan->last_width > 0) {
+    add_rows(1, false, x + rows * plan->width, 0, sums, plan->last_width);
+  }
+  if (plan->blocks == 1) write_sums(plan, sums, columns, y);
+}
+
+static void sum_blocks(void *context, int64_t begin, int64_t end, int worker) {
+  for (int64_t index = begin; index < end; index++) sum_block(context, index);
+}
+
+static void add_blocks(void *context, int64_t index, int worker) {
+  const sum_plan *plan = context;
+  int64_t first = index % plan->chunks * SUM_COLUMNS, outer = index / plan->chunks;
+  int64_t columns = plan->width - first < SUM_COLUMNS ? plan->width - first : SUM_COLUMNS;
+  float *sums = (float *)hfb_partials_at(&plan->partials, outer * plan->blocks) + first;
+  for (int64_t block = 1; block < plan->blocks; block++) {
+    const float *next = hfb_partials_at(&plan->partials, outer * plan->blocks + block);
+    add_rows(1, false, next + first, 0, sums, columns);
+  }
+  write_sums(plan, sums, columns, plan->job->y + outer * plan->job->inner + first);
+}
+
+static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
+
+static hfb_status run_sums(const reduce_job *job, hfb_pool *pool) {
+  int64_t side_by_side = 1;
+  while (2 * side_by_side <= job->length && 2 * side_by_side * job->inner <= SUM_MIN_WIDTH) side_by_side *= 2;
+  sum_plan plan = {.job = job,
+                   .side_by_side = side_by_side,
+                   .rows = job->length / side_by_side,
+                   .width = side_by_side * job->inner,
+                   .last_width = job->length % side_by_side * job->inner,
+                   .blocks = 1};
+  plan.chunks = round_up(plan.width, SUM_COLUMNS) / SUM_COLUMNS;
+  int64_t columns = plan.width < SUM_COLUMNS ? plan.width : SUM_COLUMNS;
+  plan.block_rows = plan.rows;
+  if (job->outer * plan.chunks < SUM_TASKS) {
+    plan.block_rows = round_up(plan.rows, SUM_TASKS) / SUM_TASKS;
+    if (plan.block_rows < REDUCE_GRAIN / columns) plan.block_rows = REDUCE_GRAIN / columns;
+    plan.block_rows = round_up(plan.block_rows, SUM_ROWS);
+    if (plan.rows > plan.block_rows) plan.blocks = (plan.rows + plan.block_rows - 1) / plan.block_rows;
+  }
+  if (plan.blocks > 1) {
+    HFB_TRY(hfb_partials_init(pool, job->outer * plan.blocks, (size_t)plan.width * sizeof(float), &plan.partials));
+  }
+  int64_t grain = REDUCE_GRAIN / ((plan.block_rows + 1) * columns) + 1;
+  hfb_range_run(job->outer * plan.blocks * plan.chunks, grain, pool, sum_blocks, &plan);
+  if (plan.blocks > 1) {
+    hfb_pool_run(pool, job->outer * plan.chunks, add_blocks, &plan);
+    hfb_partials_deinit(&plan.partials);
+  }
+  return HFB_OK;
+}
+
+/* Long lines that are too few for the threads are better seen as short rows. */
+static bool has_few_lines(const reduce_job *job) { return job->outer < 16 && job->length >= REDUCE_GRAIN; }
 
 hfb_status HFB_K(hfb_k_f32_reduce)(const hfb_kernel_call *call) {
   const hfb_tensor *x = &call->inputs[0];
@@ -102,21 +223,23 @@ hfb_status HFB_K(hfb_k_f32_reduce)(const hfb_kernel_call *call) {
   const int64_t *axes = hfb_node_ints(call->node, HFB_ATTR_AXES, &axis_count);
   reduce_job job = {.x = x->data,
                     .y = call->results[0].data,
+                    .outer = 1,
                     .length = 1,
                     .inner = 1,
                     .is_max = call->node->op == HFB_OP_REDUCE_MAX,
                     .scale = 1};
-  int64_t outer = 1;
   for (int d = 0; d < x->shape.rank; d++) {
     bool is_before = d < axes[0], is_behind = d > axes[axis_count - 1];
-    *(is_before ? &outer : is_behind ? &job.inner : &job.length) *= x->shape.dim[d];
+    *(is_before ? &job.outer : is_behind ? &job.inner : &job.length) *= x->shape.dim[d];
   }
+  if (job.outer * job.inner == 0) return HFB_OK;
   if (call->node->op == HFB_OP_REDUCE_MEAN) job.scale = 1.0f / (float)job.length;
+  if (!job.is_max && (job.inner > 1 || has_few_lines(&job))) return run_sums(&job, call->pool);
   if (job.inner == 1) {
-    hfb_range_run(outer, REDUCE_GRAIN / (job.length + 1) + 1, call->pool, reduce_lines, &job);
+    hfb_range_run(job.outer, REDUCE_GRAIN / (job.length + 1) + 1, call->pool, reduce_lines, &job);
   } else {
-    job.column_tasks = (job.inner + REDUCE_COLUMNS - 1) / REDUCE_COLUMNS;
-    hfb_pool_run(call->pool, outer * job.column_tasks, reduce_columns, &job);
+    job.column_tasks = (job.inner + MAX_COLUMNS - 1) / MAX_COLUMNS;
+    hfb_pool_run(call->pool, job.outer * job.column_tasks, max_columns, &job);
   }
   return HFB_OK;
 }
