@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "compile/passes.h"
 #include "compile/program.h"
+#include "compile/recompute.h"
 #include "ir/transform.h"
 
 /* Weights are packed once when a product has fewer rows than this. With more, packing them block by block inside the
@@ -29,6 +30,10 @@ static hfb_status decompose_pass(const hfb_graph *graph, bool match_attention, h
   return hfb_pass_decompose(graph, out_graph);
 }
 
+static hfb_status recompute_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
+  return hfb_pass_recompute(graph, out_graph);
+}
+
 static hfb_status fold_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
   return hfb_pass_fold(graph, out_graph);
 }
@@ -43,6 +48,7 @@ static const struct {
     {"decompose", decompose_pass},
     {"fold", fold_pass},
     {"primitives", simplify_pass},
+    {"recompute", recompute_pass},
 };
 
 static hfb_status run_passes(const hfb_graph *graph, const hfb_backend_options *options, bool match_attention,

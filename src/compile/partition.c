@@ -102,8 +102,7 @@ bool hfb_is_kernel_step(const hfb_node *node) {
   }
 }
 
-/* Its operands are read as strided views of storage. */
-static bool is_step(const hfb_node *node) {
+bool hfb_is_step(const hfb_node *node) {
   return class_of(node) == HFB_CLASS_CONTRACT || hfb_is_attention(node) || hfb_is_kernel_step(node);
 }
 
@@ -243,7 +242,7 @@ static void force_operand(hfb_partition *p, const hfb_value *value) {
 static void force_operands(hfb_partition *p) {
   for (int i = 0; i < p->graph->node_count; i++) {
     const hfb_node *node = p->graph->nodes[i];
-    if (!is_step(node)) continue;
+    if (!hfb_is_step(node)) continue;
     const bool attention = hfb_is_attention(node);
     for (int k = 0; k < node->input_count; k++) {
       if (attention && is_score_input(node, k)) {
@@ -267,7 +266,7 @@ static const hfb_value *common_root(const hfb_partition *p, const hfb_value *val
   for (int u = 0; u < hfb_users_count(&p->users, value); u++) {
     const hfb_node *user = hfb_users_at(&p->users, value, u);
     if (user->result_count == 1 && p->users.use_counts[user->results[0].id] == 0) continue; /* dead */
-    const hfb_value *root = is_step(user) ? NULL : p->root[user->results[0].id];
+    const hfb_value *root = hfb_is_step(user) ? NULL : p->root[user->results[0].id];
     if (!root || (common && common != root)) return NULL;
     common = root;
   }
@@ -283,7 +282,7 @@ static bool dear_to_repeat(const hfb_value *value, const hfb_value *root) {
 
 static void assign_tiled(hfb_partition *p, const hfb_value *value, const hfb_value *common) {
   const bool fits = common && !p->forced[value->id] && !p->no_tile[value->id] && !p->tile[common->id] &&
-                    !p->reduce[common->id] && !is_step(common->node) &&
+                    !p->reduce[common->id] && !hfb_is_step(common->node) &&
                     common->dtype == value->dtype &&
                     hfb_shape_elements(&common->shape) == hfb_shape_elements(&value->shape);
   p->root[value->id] = fits ? common : value;
@@ -315,7 +314,7 @@ static void assign_root(hfb_partition *p, const hfb_value *value) {
   const hfb_value *common = common_root(p, value);
   if (is_tiled(node)) {
     assign_tiled(p, value, common);
-  } else if (p->forced[value->id] || p->is_score[value->id] || is_step(node)) {
+  } else if (p->forced[value->id] || p->is_score[value->id] || hfb_is_step(node)) {
     p->root[value->id] = value;
   } else if (op_class == HFB_CLASS_MOVE) {
     p->root[value->id] = common; /* several users: each looks through it */
@@ -325,14 +324,14 @@ static void assign_root(hfb_partition *p, const hfb_value *value) {
   } else if (!is_free(value, 0) && (common || !hfb_chain_is_recomputed(&p->users, p->chains, value))) {
     p->root[value->id] = value;
   }
-  if (op_class == HFB_CLASS_REDUCE && p->root[value->id] && !is_step(node)) p->reduce[p->root[value->id]->id] = node;
+  if (op_class == HFB_CLASS_REDUCE && p->root[value->id] && !hfb_is_step(node)) p->reduce[p->root[value->id]->id] = node;
 }
 
 static void find_chains(hfb_partition *p) {
   for (int i = 0; i < p->graph->node_count; i++) {
     const hfb_node *node = p->graph->nodes[i];
     const hfb_op_class op_class = class_of(node);
-    const bool work = is_step(node) || op_class == HFB_CLASS_REDUCE || op_class == HFB_CLASS_GATHER;
+    const bool work = hfb_is_step(node) || op_class == HFB_CLASS_REDUCE || op_class == HFB_CLASS_GATHER;
     for (int r = 0; r < node->result_count; r++) {
       const hfb_value *value = &node->results[r];
       p->is_leaf[value->id] = work || is_outside(value) || p->forced[value->id] || p->is_score[value->id];

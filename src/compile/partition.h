@@ -48,6 +48,9 @@ bool hfb_is_attention(const hfb_node *node);
 /* Runs as one kernel of kernels.def. */
 bool hfb_is_kernel_step(const hfb_node *node);
 
+/* A product, an attention step or a kernel step: its operands are read as strided views of storage. */
+bool hfb_is_step(const hfb_node *node);
+
 /* The stored value behind movement ops as a strided view; `storage` gives the strides of stored values. False when the
  * value is not stored or the chain needs a copy; *out_blocker is then the value to store. */
 bool hfb_partition_view(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *value,
