@@ -5,12 +5,11 @@
  *   scores = f(q k^T)    y = softmax(scores)    p = dropout(y)    out = p v
  *   dp = g v^T    dy = dropout(dp)    ds = softmax_backward(dy, y)    d = f'(ds)    dq = d k    dk = d^T q    dv = p^T g
  */
-#include <stdio.h>
 #include <string.h>
 
+#include "compile/ordered_rewrite.h"
 #include "compile/passes.h"
 #include "compile/users.h"
-#include "ir/transform.h"
 
 typedef struct cluster {
   const hfb_node *qk, *softmax, *dropout, *pv;   /* dropout: NULL without */
@@ -27,13 +26,11 @@ typedef enum role { ROLE_NONE, ROLE_DROPPED, ROLE_FORWARD, ROLE_SCORES_BACKWARD,
 typedef struct matcher {
   const hfb_graph *graph;
   hfb_users users;
-  hfb_rewrite rewrite;
+  hfb_ordered_rewrite ordered;
   cluster *clusters;
   int cluster_count;
-  int *cluster_of;          /* by node id: its cluster, where role is not NONE */
-  unsigned char *role_of;   /* by node id */
-  const hfb_node **waiting; /* nodes that read what a backward step later in the order gives */
-  int waiting_count;
+  int *cluster_of;        /* by node id: its cluster, where role is not NONE */
+  unsigned char *role_of; /* by node id */
 } matcher;
 
 static bool is_flag(const hfb_node *node, hfb_attr_key key, bool wanted) {
@@ -199,12 +196,12 @@ static hfb_value *swap_last_two(hfb_builder *b, hfb_value *x) {
   return hfb_transpose(b, x, perm);
 }
 
-static hfb_value *mapped(const matcher *m, const hfb_value *value) { return m->rewrite.map[value->id]; }
+static hfb_value *mapped(const matcher *m, const hfb_value *value) { return hfb_ordered_mapped(&m->ordered, value); }
 
 /* Operand 1 of a product as [.., rows, columns] whose rows are summed over (v), or dotted with (k). */
 static hfb_value *mapped_operand(matcher *m, const hfb_node *product, bool transposed) {
   hfb_value *x = mapped(m, product->inputs[1]);
-  return is_flag(product, HFB_ATTR_TRANSPOSE_B, transposed) ? x : swap_last_two(&m->rewrite.b, x);
+  return is_flag(product, HFB_ATTR_TRANSPOSE_B, transposed) ? x : swap_last_two(&m->ordered.rewrite.b, x);
 }
 
 static hfb_value *build_attention_op(matcher *m, const cluster *c, hfb_op op, int input_count, hfb_value **inputs) {
@@ -214,106 +211,67 @@ static hfb_value *build_attention_op(matcher *m, const cluster *c, hfb_op op, in
     attrs[1].u.i = hfb_node_int(c->dropout, HFB_ATTR_SITE);
     inputs[input_count++] = mapped(m, c->dropout->inputs[1]);
   }
-  return hfb_build(&m->rewrite.b, op, input_count, inputs, 2, attrs);
+  return hfb_build(&m->ordered.rewrite.b, op, input_count, inputs, 2, attrs);
 }
 
 static void build_forward(matcher *m, cluster *c) {
   hfb_value *inputs[3] = {mapped(m, c->softmax->inputs[0]), mapped_operand(m, c->pv, false)};
   c->out = build_attention_op(m, c, HFB_OP_ATTENTION, 2, inputs);
   c->lse = c->out ? &c->out->node->results[1] : NULL;
-  m->rewrite.map[c->pv->results[0].id] = c->out;
+  m->ordered.rewrite.map[c->pv->results[0].id] = c->out;
 }
 
 static void build_scores_backward(matcher *m, cluster *c) {
-  hfb_builder *b = &m->rewrite.b;
+  hfb_builder *b = &m->ordered.rewrite.b;
   hfb_value *g = mapped(m, c->dp->inputs[0]);
   hfb_value *delta = hfb_reduce(b, HFB_OP_REDUCE_SUM, hfb_mul(b, g, c->out), 1, (int[]){-1}, false);
   hfb_value *inputs[6] = {mapped(m, c->softmax->inputs[0]), c->lse, delta, g, mapped_operand(m, c->pv, false)};
-  m->rewrite.map[c->dsoftmax->results[0].id] =
+  m->ordered.rewrite.map[c->dsoftmax->results[0].id] =
       build_attention_op(m, c, HFB_OP_ATTENTION_SCORES_BACKWARD, 5, inputs);
 }
 
 static void build_backward(matcher *m, cluster *c) {
-  hfb_builder *b = &m->rewrite.b;
+  hfb_builder *b = &m->ordered.rewrite.b;
   hfb_value *inputs[7] = {mapped(m, c->d), mapped(m, c->softmax->inputs[0]), c->lse, mapped(m, c->qk->inputs[0]),
                           mapped_operand(m, c->qk, true), mapped(m, c->dp->inputs[0])};
   hfb_value *first = build_attention_op(m, c, HFB_OP_ATTENTION_BACKWARD, 6, inputs);
   c->is_backward_built = true;
   if (!first) return;
   hfb_value *results = first->node->results;
-  if (c->dq) m->rewrite.map[c->dq->results[0].id] = &results[0];
+  if (c->dq) m->ordered.rewrite.map[c->dq->results[0].id] = &results[0];
   if (c->dk) {
     const bool is_rows = is_flag(c->qk, HFB_ATTR_TRANSPOSE_B, true);
-    m->rewrite.map[c->dk->results[0].id] = is_rows ? &results[1] : swap_last_two(b, &results[1]);
+    m->ordered.rewrite.map[c->dk->results[0].id] = is_rows ? &results[1] : swap_last_two(b, &results[1]);
   }
   if (c->dv) {
     const bool is_rows = is_flag(c->pv, HFB_ATTR_TRANSPOSE_B, false);
-    m->rewrite.map[c->dv->results[0].id] = is_rows ? &results[2] : swap_last_two(b, &results[2]);
+    m->ordered.rewrite.map[c->dv->results[0].id] = is_rows ? &results[2] : swap_last_two(b, &results[2]);
   }
 }
 
-static bool inputs_ready(const matcher *m, const hfb_node *node) {
-  for (int i = 0; i < node->input_count; i++) {
-    if (!mapped(m, node->inputs[i])) return false;
+static bool take_over(void *context, const hfb_node *node) {
+  matcher *m = context;
+  cluster *c = &m->clusters[m->cluster_of[node->id]];
+  switch ((role)m->role_of[node->id]) {
+    case ROLE_NONE:
+      return hfb_ordered_copy(&m->ordered, node);
+    case ROLE_DROPPED:
+      break;
+    case ROLE_FORWARD:
+      if (!mapped(m, c->softmax->inputs[0]) || !mapped(m, c->pv->inputs[1])) return false;
+      build_forward(m, c);
+      break;
+    case ROLE_SCORES_BACKWARD:
+      if (!c->out || !mapped(m, c->dp->inputs[0])) return false;
+      build_scores_backward(m, c);
+      break;
+    case ROLE_BACKWARD:
+      if (c->is_backward_built) break;
+      if (!mapped(m, c->d)) return false;
+      build_backward(m, c);
+      break;
   }
   return true;
-}
-
-/* Whether the node was taken over into the new graph: it, or what stands for it. */
-static bool take_over(matcher *m, const hfb_node *node) {
-  const role role = (enum role)m->role_of[node->id];
-  cluster *c = &m->clusters[m->cluster_of[node->id]];
-  hfb_builder *b = &m->rewrite.b;
-  if (role == ROLE_NONE) {
-    if (!inputs_ready(m, node)) return false;
-    hfb_rewrite_copy(&m->rewrite, node);
-    return true;
-  }
-  char scope[HFB_SCOPE_BYTES];
-  bool done = true;
-  snprintf(scope, sizeof scope, "%s", b->scope);
-  snprintf(b->scope, sizeof b->scope, "%s", hfb_node_text(node, HFB_ATTR_SCOPE, ""));
-  if (role == ROLE_FORWARD) {
-    done = mapped(m, c->softmax->inputs[0]) && mapped(m, c->pv->inputs[1]);
-    if (done) build_forward(m, c);
-  } else if (role == ROLE_SCORES_BACKWARD) {
-    done = c->out && mapped(m, c->dp->inputs[0]);
-    if (done) build_scores_backward(m, c);
-  } else if (role == ROLE_BACKWARD && !c->is_backward_built) {
-    done = mapped(m, c->d) != NULL;
-    if (done) build_backward(m, c);
-  }
-  snprintf(b->scope, sizeof b->scope, "%s", scope);
-  return done;
-}
-
-/* Nodes that waited keep their order. */
-static void retry_waiting(matcher *m) {
-  bool progress = true;
-  while (progress && m->waiting_count > 0) {
-    int kept = 0;
-    for (int i = 0; i < m->waiting_count; i++) {
-      if (!take_over(m, m->waiting[i])) m->waiting[kept++] = m->waiting[i];
-    }
-    progress = kept < m->waiting_count;
-    m->waiting_count = kept;
-  }
-}
-
-static hfb_status rewrite_graph(matcher *m, hfb_graph **out_graph) {
-  HFB_TRY(hfb_rewrite_begin(&m->rewrite, m->graph));
-  hfb_builder *b = &m->rewrite.b;
-  for (int i = 0; i < m->graph->node_count && b->status == HFB_OK; i++) {
-    if (!take_over(m, m->graph->nodes[i])) m->waiting[m->waiting_count++] = m->graph->nodes[i];
-    if (m->role_of[i] == ROLE_BACKWARD) retry_waiting(m);
-  }
-  if (b->status == HFB_OK && m->waiting_count > 0) {
-    hfb_builder_fail(b, HFB_INTERNAL, "attention: node %d of graph %s has inputs that nothing gives",
-                     m->waiting[0]->id, m->graph->name);
-  }
-  hfb_status status = hfb_rewrite_finish(&m->rewrite, out_graph);
-  hfb_rewrite_deinit(&m->rewrite);
-  return status;
 }
 
 hfb_status hfb_pass_attention(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
@@ -323,15 +281,15 @@ hfb_status hfb_pass_attention(const hfb_graph *graph, bool match_attention, hfb_
   if (status == HFB_OK) status = hfb_mem_alloc(nodes, sizeof *m.clusters, &m.clusters);
   if (status == HFB_OK) status = hfb_mem_alloc(nodes, sizeof *m.cluster_of, &m.cluster_of);
   if (status == HFB_OK) status = hfb_mem_alloc(nodes, sizeof *m.role_of, &m.role_of);
-  if (status == HFB_OK) status = hfb_mem_alloc(nodes, sizeof *m.waiting, &m.waiting);
   if (status == HFB_OK) {
     if (match_attention) find_clusters(&m);
-    status = rewrite_graph(&m, out_graph);
+    m.ordered.take_over = take_over;
+    m.ordered.context = &m;
+    status = hfb_ordered_rewrite_run(&m.ordered, graph, out_graph);
   }
   hfb_users_deinit(&m.users);
   hfb_mem_free(m.clusters);
   hfb_mem_free(m.cluster_of);
   hfb_mem_free(m.role_of);
-  hfb_mem_free(m.waiting);
   return status;
 }

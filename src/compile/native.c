@@ -34,6 +34,10 @@ static hfb_status recompute_pass(const hfb_graph *graph, bool match_attention, h
   return hfb_pass_recompute(graph, out_graph);
 }
 
+static hfb_status loss_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
+  return hfb_pass_loss(graph, out_graph);
+}
+
 static hfb_status fold_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
   return hfb_pass_fold(graph, out_graph);
 }
@@ -45,6 +49,7 @@ static const struct {
 } graph_passes[] = {
     {"simplify", simplify_pass},
     {"attention", hfb_pass_attention},
+    {"loss", loss_pass},
     {"decompose", decompose_pass},
     {"fold", fold_pass},
     {"primitives", simplify_pass},

@@ -19,6 +19,10 @@ hfb_status hfb_pass_fold(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST
  * `match_attention` is false. */
 hfb_status hfb_pass_attention(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) HFB_MUST_USE;
 
+/* In training: the product that gives logits, their cross entropy and the gradients of both become one op, whose kernel
+ * never holds the logits of all tokens. Matched where nothing else reads the logits. */
+hfb_status hfb_pass_loss(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
+
 /* Framework ops become primitives, but for those that have a kernel better than any loop (fft2_real). */
 hfb_status hfb_pass_decompose(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
 
