@@ -393,6 +393,78 @@ static void test_functions(void **state) {
   for_each_target(functions_on);
 }
 
+/* ---- comparisons of positions with numbers that do not fit into 32 bits ---- */
+
+enum { COMPARE_OPS = 4, COMPARE_STORES = 2 * COMPARE_OPS, COMPARE_COLUMNS = 37, COMPARE_ROWS = 9 };
+
+static const int64_t compared_numbers[COMPARE_ROWS] = {
+    INT64_MIN,       -(INT64_C(1) << 33) + 3, -1,       0, 20, COMPARE_COLUMNS - 1,
+    COMPARE_COLUMNS, (INT64_C(1) << 32) + 5,  INT64_MAX};
+static const hfb_op compare_ops[COMPARE_OPS] = {HFB_OP_EQ, HFB_OP_NE, HFB_OP_LT, HFB_OP_LE};
+
+static bool compares(hfb_op op, int64_t a, int64_t b) {
+  return op == HFB_OP_EQ ? a == b : op == HFB_OP_NE ? a != b : op == HFB_OP_LT ? a < b : a <= b;
+}
+
+/* out[s] = column op number and, from COMPARE_OPS on, number op column. */
+static void compares_on(hfb_isa isa, const char *target) {
+  static uint8_t out[COMPARE_STORES][COMPARE_ROWS][COMPARE_COLUMNS];
+  hfb_term terms[2 + COMPARE_STORES] = {
+      {.kind = HFB_TERM_INDEX, .dtype = HFB_I64, .args = {-1, -1, -1}, .strides = {0, 1}},
+      {.kind = HFB_TERM_LOAD, .dtype = HFB_I64, .args = {-1, -1, -1}, .strides = {1, 0}, .per_row = true}};
+  hfb_store stores[COMPARE_STORES];
+  hfb_dtype dtypes[1 + COMPARE_STORES] = {HFB_I64};
+  void *slots[1 + COMPARE_STORES] = {(void *)compared_numbers};
+  for (int s = 0; s < COMPARE_STORES; s++) {
+    const bool swapped = s >= COMPARE_OPS;
+    terms[2 + s] = (hfb_term){
+        .kind = HFB_TERM_OP, .dtype = HFB_BOOL, .op = compare_ops[s % COMPARE_OPS], .args = {swapped, !swapped, -1}};
+    stores[s] = (hfb_store){.term = 2 + s, .slot = 1 + s, .strides = {COMPARE_COLUMNS, 1}};
+    dtypes[1 + s] = HFB_BOOL;
+    slots[1 + s] = out[s];
+  }
+  const hfb_loop loop = {.kind = HFB_LOOP_ROWS,
+                         .rank = 2,
+                         .extent = {COMPARE_ROWS, COMPARE_COLUMNS},
+                         .term_count = 2 + COMPARE_STORES,
+                         .store_count = COMPARE_STORES,
+                         .terms = terms,
+                         .stores = stores,
+                         .slot_count = 1 + COMPARE_STORES,
+                         .slot_dtypes = dtypes};
+  hfb_strbuf code;
+  hfb_strbuf_init(&code);
+  assert_int_equal(hfb_codegen_prelude(isa, &code), HFB_OK);
+  assert_int_equal(hfb_codegen_loop(&loop, "compares", NULL, isa, &code), HFB_OK);
+  const char *unit = hfb_strbuf_text(&code);
+  hfb_jit *jit = NULL;
+  if (hfb_jit_build(1, &unit, isa, "", &jit, NULL) != HFB_OK) fail_msg("%s: %s", target, hfb_error_message());
+  hfb_rows_fn run;
+  void *symbol = hfb_jit_symbol(jit, "compares");
+  memcpy(&run, &symbol, sizeof run);
+  memset(out, 0x5a, sizeof out);
+  run(slots, 0, COMPARE_ROWS, NULL);
+  for (int s = 0; s < COMPARE_STORES; s++) {
+    for (int r = 0; r < COMPARE_ROWS; r++) {
+      for (int64_t c = 0; c < COMPARE_COLUMNS; c++) {
+        const int64_t number = compared_numbers[r];
+        const bool wanted =
+            compares(compare_ops[s % COMPARE_OPS], s < COMPARE_OPS ? c : number, s < COMPARE_OPS ? number : c);
+        if (out[s][r][c] != wanted)
+          fail_msg("%s: store %d, column %lld, number %lld: %d", target, s, (long long)c, (long long)number,
+                   out[s][r][c]);
+      }
+    }
+  }
+  hfb_jit_destroy(jit);
+  hfb_strbuf_deinit(&code);
+}
+
+static void test_compares(void **state) {
+  (void)state;
+  for_each_target(compares_on);
+}
+
 /* ---- the contract ---- */
 
 /* out = x - max(x) along the row, x = a + b; then things are broken one by one. */
@@ -611,8 +683,9 @@ int main(int argc, char **argv) {
   if (argc > 1) first_seed = strtoull(argv[1], NULL, 10);
   if (argc > 2) seed_count = strtoull(argv[2], NULL, 10);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_verify), cmocka_unit_test(test_text),         cmocka_unit_test(test_failing_memory),
-      cmocka_unit_test(test_masks),  cmocka_unit_test(test_random_loops), cmocka_unit_test(test_functions),
+      cmocka_unit_test(test_verify),    cmocka_unit_test(test_text),  cmocka_unit_test(test_failing_memory),
+      cmocka_unit_test(test_compares),  cmocka_unit_test(test_masks), cmocka_unit_test(test_random_loops),
+      cmocka_unit_test(test_functions),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -372,22 +372,42 @@ static void append_vector_cast(const hfb_codegen *g, int t, hfb_strbuf *out) {
   hfb_strbuf_printf(out, "%s%s", name, place + 2);
 }
 
+static bool is_compare(hfb_op op) {
+  return op == HFB_OP_EQ || op == HFB_OP_NE || op == HFB_OP_LT || op == HFB_OP_LE;
+}
+
+static bool fits_i32(const hfb_term_plan *plan) {
+  return plan->min >= INT32_MIN && plan->max <= INT32_MAX;
+}
+
+/* A value beyond all of the term's fits into 32 bits too. */
+static bool has_room(const hfb_codegen *g, int t) {
+  const hfb_term_plan *plan = &g->plan->terms[t];
+  return plan->form == HFB_FORM_I32 && plan->min > INT32_MIN && plan->max < INT32_MAX;
+}
+
 /* The form in which the args of an operation meet: that of the result, except for comparisons. */
 static hfb_term_form operand_form(const hfb_codegen *g, const hfb_term *term, hfb_term_form result) {
-  const bool compare = term->op == HFB_OP_EQ || term->op == HFB_OP_NE || term->op == HFB_OP_LT || term->op == HFB_OP_LE;
   if (term->op == HFB_OP_RANDOM_KEEP && result != HFB_FORM_SCALAR) return HFB_FORM_I64;
-  if (!compare || result == HFB_FORM_SCALAR) return result;
+  if (!is_compare(term->op) || result == HFB_FORM_SCALAR) return result;
   const hfb_dtype dtype = g->loop->terms[term->args[0]].dtype;
   if (dtype == HFB_F32) return HFB_FORM_F32;
   if (dtype == HFB_BOOL) return HFB_FORM_MASK;
   for (int i = 0; i < 2 && dtype == HFB_I64; i++) {
     const int arg = term->args[i];
-    const hfb_term_plan *plan = &g->plan->terms[arg];
-    const bool fits =
-        g->loop->terms[arg].per_row ? plan->min >= INT32_MIN && plan->max <= INT32_MAX : plan->form == HFB_FORM_I32;
+    const bool fits = g->loop->terms[arg].per_row ? fits_i32(&g->plan->terms[arg]) || has_room(g, term->args[1 - i])
+                                                  : g->plan->terms[arg].form == HFB_FORM_I32;
     if (!fits) return HFB_FORM_I64;
   }
   return HFB_FORM_I32;
+}
+
+/* A value of the row that is compared with `other` in 32 bits: clamped to just outside of the range of that. */
+static void append_clamped(const hfb_codegen *g, int t, int other, hfb_strbuf *out) {
+  const hfb_term_plan *range = &g->plan->terms[other];
+  hfb_strbuf_append(out, "vi_set((int32_t)i_min(i_max(");
+  append_scalar(g, t, out);
+  hfb_strbuf_printf(out, ", %" PRId64 "), %" PRId64 "))", range->min - 1, range->max + 1);
 }
 
 static void append_op_operand(const hfb_codegen *g, const hfb_term *term, int i, hfb_term_form form, bool call,
@@ -396,6 +416,12 @@ static void append_op_operand(const hfb_codegen *g, const hfb_term *term, int i,
   if (i == 0 && term->op == HFB_OP_WHERE && form != HFB_FORM_SCALAR) form = HFB_FORM_MASK;
   /* The operators of vectors take scalars too. */
   if (form == HFB_FORM_F32 && !call && g->loop->terms[term->args[i]].per_row) form = HFB_FORM_SCALAR;
+  const hfb_term *arg = &g->loop->terms[term->args[i]];
+  const bool narrowed = form == HFB_FORM_I32 && is_compare(term->op) && arg->dtype == HFB_I64 && arg->per_row;
+  if (narrowed && !fits_i32(&g->plan->terms[term->args[i]])) {
+    append_clamped(g, term->args[i], term->args[1 - i], out);
+    return;
+  }
   hfb_codegen_operand(g, term->args[i], form, out);
 }
 

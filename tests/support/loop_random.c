@@ -119,6 +119,7 @@ static int plain_load(loop_case *c, hfb_dtype dtype) {
   hfb_term term = term_new(HFB_TERM_LOAD, dtype);
   const int64_t span = random_access(c, zeros, c->loop.extent, true, &term.offset, term.strides);
   term.slot = slot_add(c, dtype, span);
+  if (dtype == HFB_I64 && chance(c, 25)) c->bound[term.slot] = INT64_C(3) << 30; /* beyond 32 bits too */
   return term_add(c, term);
 }
 
