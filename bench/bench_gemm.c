@@ -1,5 +1,6 @@
 /* Matrix products in percent of the measured peak: B packed before, B as a linear layer stores it ([n][k]) and B row by
- * row ([k][n]), the last two packed during the product.
+ * row ([k][n]), the last two packed during the product; and the same with A stored column by column, as it is in the
+ * gradient of a weight (both factors are [k][..]).
  *
  *   bench_gemm [--threads N] [--rounds N] [--only NAME] [SHAPES_FILE]
  *
@@ -12,8 +13,8 @@
 #include "kernels/peak.h"
 #include "rounds.h"
 
-enum { WAY_COUNT = 3 };
-static const char *const way_names[WAY_COUNT] = {"packed", "[n][k]", "[k][n]"};
+enum { WAY_COUNT = 4 };
+static const char *const way_names[WAY_COUNT] = {"packed", "[n][k]", "[k][n]", "A^T"};
 
 typedef struct gemm_call {
   hfb_gemm gemm;
@@ -55,8 +56,12 @@ static void bench_shape_run(const bench_shape *shape, const bench_options *optio
                              .pool = pool};
   }
   calls[0].gemm.packed_b = packed;
-  calls[2].gemm.b_row_stride = n;
-  calls[2].gemm.b_col_stride = 1;
+  for (int way = 2; way < WAY_COUNT; way++) {
+    calls[way].gemm.b_row_stride = n;
+    calls[way].gemm.b_col_stride = 1;
+  }
+  calls[3].gemm.a_row_stride = 1;
+  calls[3].gemm.a_col_stride = m;
 
   static double ns[WAY_COUNT][MAX_ROUNDS];
   for (int way = 0; way < WAY_COUNT; way++) run_gemm(&calls[way]);

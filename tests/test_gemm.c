@@ -293,45 +293,51 @@ static void destroy_problem(float_problem *p) {
   test_free(p->b);
 }
 
-/* B is stored as [n][k], the layout of a linear layer's weight. */
-static hfb_gemm product_of(const float_problem *p, float *c) {
-  return (hfb_gemm){.dtype = HFB_F32, .m = p->m, .n = p->n, .k = p->k, .batch = 1, .a = p->a, .a_row_stride = p->k,
-                    .a_col_stride = 1, .b = p->b, .b_row_stride = 1, .b_col_stride = p->k, .c = c,
-                    .c_row_stride = p->n, .alpha = 1};
+/* B is stored as [n][k], the layout of a linear layer's weight; A as [m][k] or, as for a weight's gradient, [k][m]. */
+static hfb_gemm product_of(const float_problem *p, bool a_is_transposed, float *c) {
+  return (hfb_gemm){.dtype = HFB_F32, .m = p->m, .n = p->n, .k = p->k, .batch = 1, .a = p->a,
+                    .a_row_stride = a_is_transposed ? 1 : p->k, .a_col_stride = a_is_transposed ? p->m : 1, .b = p->b,
+                    .b_row_stride = 1, .b_col_stride = p->k, .c = c, .c_row_stride = p->n, .alpha = 1};
 }
 
 /* |error| <= k eps sum |a||b| / 8: a tenth of the worst case, several times what blocked sums reach. */
+static void check_rounding(const float_problem *p, const hfb_gemm *gemm, const float *c) {
+  for (int64_t i = 0; i < p->m * p->n; i++) {
+    double sum = 0, magnitude = 0;
+    for (int64_t k = 0; k < p->k; k++) {
+      const double a = (double)p->a[i / p->n * gemm->a_row_stride + k * gemm->a_col_stride];
+      const double term = a * (double)p->b[i % p->n * p->k + k];
+      sum += term;
+      magnitude += term < 0 ? -term : term;
+    }
+    const double error = (double)c[i] - sum;
+    assert_true((error < 0 ? -error : error) <= (double)p->k * 0x1p-24 * magnitude / 8);
+  }
+}
+
+/* The last but one is packed in several stages when A is transposed. */
 static void test_rounding(void **state) {
-  const int64_t shapes[][3] = {{70, 100, 1600}, {9, 50, 3072}, {128, 3, 768}};
+  const int64_t shapes[][3] = {{70, 100, 1600}, {9, 50, 3072}, {18, 3100, 900}, {128, 3, 768}};
   for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
     float_problem p = make_problem(shapes[s][0], shapes[s][1], shapes[s][2]);
     float *c = test_malloc((size_t)(p.m * p.n) * sizeof(float));
-    for (hfb_isa isa = HFB_ISA_GENERIC; isa <= HFB_ISA_AVX512; isa++) {
-      const hfb_gemm gemm = product_of(&p, c);
-      assert_int_equal(hfb_gemm_run(&gemm, isa, NULL), HFB_OK);
-      for (int64_t i = 0; i < p.m * p.n; i++) {
-        double sum = 0, magnitude = 0;
-        for (int64_t k = 0; k < p.k; k++) {
-          const double term = (double)p.a[i / p.n * p.k + k] * (double)p.b[i % p.n * p.k + k];
-          sum += term;
-          magnitude += term < 0 ? -term : term;
-        }
-        const double error = (double)c[i] - sum;
-        assert_true((error < 0 ? -error : error) <= (double)p.k * 0x1p-24 * magnitude / 8);
-      }
+    for (int way = 0; way < 2 * (HFB_ISA_AVX512 + 1); way++) {
+      const hfb_gemm gemm = product_of(&p, way % 2, c);
+      assert_int_equal(hfb_gemm_run(&gemm, (hfb_isa)(way / 2), NULL), HFB_OK);
+      check_rounding(&p, &gemm, c);
     }
     test_free(c);
     destroy_problem(&p);
   }
 }
 
-/* Bit for bit the same with 1, 2 and 5 threads and without a pool, packed and not. */
+/* Bit for bit the same with 1 to 5 threads and without a pool: B packed before and not, A transposed. */
 static void test_threads_do_not_matter(void **state) {
-  const int64_t shapes[][3] = {{500, 700, 1000}, {12, 1500, 800}, {1000, 3, 900}};
+  const int64_t shapes[][3] = {{500, 700, 1000}, {12, 1500, 800}, {1000, 3, 900}, {100, 3100, 900}};
   for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
     float_problem p = make_problem(shapes[s][0], shapes[s][1], shapes[s][2]);
     const size_t bytes = (size_t)(p.m * p.n) * sizeof(float);
-    float *want[2] = {test_malloc(bytes), test_malloc(bytes)}, *got = test_malloc(bytes);
+    float *want[3] = {test_malloc(bytes), test_malloc(bytes), test_malloc(bytes)}, *got = test_malloc(bytes);
     void *memory = NULL;
     hfb_packed_b *packed = NULL;
     const hfb_isa isa = hfb_cpu()->isa;
@@ -340,18 +346,17 @@ static void test_threads_do_not_matter(void **state) {
     for (int threads = 0; threads <= 5; threads++) {
       hfb_pool *pool = NULL;
       if (threads > 0) assert_int_equal(hfb_pool_create(threads, &pool), HFB_OK);
-      for (int is_packed = 0; is_packed < 2; is_packed++) {
-        hfb_gemm gemm = product_of(&p, threads == 0 ? want[is_packed] : got);
-        if (is_packed) gemm.packed_b = packed;
+      for (int way = 0; way < 3; way++) {
+        hfb_gemm gemm = product_of(&p, way == 2, threads == 0 ? want[way] : got);
+        if (way == 1) gemm.packed_b = packed;
         assert_int_equal(hfb_gemm_run(&gemm, isa, pool), HFB_OK);
-        if (threads > 0) assert_memory_equal(got, want[is_packed], bytes);
+        if (threads > 0) assert_memory_equal(got, want[way], bytes);
       }
       hfb_pool_destroy(pool);
     }
     hfb_gemm_packed_destroy(packed);
     hfb_mem_free(memory);
-    test_free(want[0]);
-    test_free(want[1]);
+    for (int way = 0; way < 3; way++) test_free(want[way]);
     test_free(got);
     destroy_problem(&p);
   }

@@ -24,8 +24,9 @@ int hfb_pool_size(const hfb_pool *pool); /* NULL pool: 1 */
  * reentrant: a task must not call it. */
 void hfb_pool_run(hfb_pool *pool, int64_t count, hfb_task_fn task, void *context);
 
-/* Scratch memory of each worker, 64-byte aligned, kept between runs. Reserve before hfb_pool_run, get inside it.
- * The pool must not be NULL. */
+/* Scratch memory of each worker, 64-byte aligned, kept between runs. Reserve before hfb_pool_run, get inside it. It is
+ * one block with the workers' parts one behind the other: a job whose workers share their scratch starts at that of
+ * worker 0. The pool must not be NULL. */
 hfb_status hfb_pool_reserve_scratch(hfb_pool *pool, size_t bytes_per_worker) HFB_MUST_USE;
 void *hfb_pool_scratch(hfb_pool *pool, int worker);
 size_t hfb_pool_scratch_bytes(const hfb_pool *pool); /* all workers together */

@@ -5,7 +5,10 @@
  *     blocks of K -> blocks of about 64 rows -> panels of B -> tiles of C,
  * so that a block of B is brought into L2 (and packed, if it has to be) once. C comes back for every block of K, which
  * moves far less memory: 2 elements of C for each 768 multiply-adds. K is cut in the same way for every number of
- * threads: the order of the additions is fixed. */
+ * threads: the order of the additions is fixed.
+ *
+ * A that is not row-major is packed as well, and would be packed again for every part of the columns. So one product of
+ * such an A shares B: all threads pack it together, as much of K as fits, and then take rows, each with all columns. */
 #include "kernels/gemm.h"
 
 #include <stdbool.h>
@@ -22,6 +25,8 @@ enum {
   FEW_COLUMNS = 4,               /* up to here a tile would be mostly empty */
   ROWS_PER_PACKING = 256,        /* rows that pay for packing a block of B: below 5 % of the time */
   TASKS_PER_THREAD = 8,          /* so that a core that is taken away for a while costs little */
+  SHARED_BYTES = 8 << 20,        /* of B packed at a time, in the last cache */
+  SHARED_ROWS = 96,              /* rows that pay for bringing a panel from there */
 };
 
 static const double task_flops_min = 1e6; /* about 5 us: below, handing out tasks costs more than it balances */
@@ -30,6 +35,7 @@ typedef enum b_mode {
   B_PACKED,   /* before, by hfb_gemm_pack_b */
   B_PACK,     /* block by block, into scratch memory */
   B_IN_PLACE, /* rows read where they are; only an incomplete last vector goes through scratch memory */
+  B_SHARED,   /* by all threads before they multiply, into scratch memory of all */
   B_DOT,      /* dot products along k */
 } b_mode;
 
@@ -46,7 +52,12 @@ typedef struct gemm_job {
   int64_t row_block, k_block; /* rows and depth of a block of A */
   int64_t row_tasks, column_tasks;
   int64_t rows_per_task, panels_per_task;
-  size_t a_scratch_offset, scratch_bytes;
+  size_t a_scratch_offset, scratch_bytes; /* of each worker */
+  /* B_SHARED: [blocks][panels][depth][width], behind it the packed A of each worker. */
+  char *shared;
+  int64_t stage_k, stage_k_end; /* packed now */
+  int64_t stage_depth;
+  size_t shared_bytes, a_bytes;
 } gemm_job;
 
 /* One task: part of one matrix of the batch. */
@@ -214,6 +225,51 @@ static void run_task(void *context, int64_t index, int worker) {
   }
 }
 
+/* ---- shared B ---- */
+
+/* The stage's block of B from k0 on; depth is that of all blocks but the last of K. */
+static char *shared_block(const gemm_job *job, int64_t k0) {
+  return job->shared + (k0 - job->stage_k) * job->panel_count * job->width * job->kernels->element_bytes;
+}
+
+static void pack_shared_panel(void *context, int64_t index, int worker) {
+  const gemm_job *job = context;
+  const hfb_gemm *gemm = job->gemm;
+  const int64_t panel = index % job->panel_count, k0 = job->stage_k + index / job->panel_count * job->k_block;
+  const int64_t depth = min_i64(job->k_block, job->stage_k_end - k0), col = panel * job->width;
+  char *out = shared_block(job, k0) + panel * depth * job->width * job->kernels->element_bytes;
+  job->kernels->pack_b(at(job, gemm->b, k0 * gemm->b_row_stride + col * gemm->b_col_stride), gemm->b_row_stride,
+                       gemm->b_col_stride, depth, min_i64(job->width, gemm->n - col), job->width, out);
+}
+
+static void run_shared_rows(void *context, int64_t index, int worker) {
+  const gemm_job *job = context;
+  const hfb_gemm *gemm = job->gemm;
+  gemm_task task = {.job = job, .a = gemm->a, .c = gemm->c, .col_end = gemm->n};
+  task.row = index * job->rows_per_task;
+  task.row_end = min_i64(gemm->m, task.row + job->rows_per_task);
+  task.a_scratch = job->shared + job->shared_bytes + (size_t)worker * job->a_bytes;
+  for (int64_t k0 = job->stage_k; k0 == 0 || k0 < job->stage_k_end; k0 += job->k_block) {
+    const int64_t depth = min_i64(job->k_block, job->stage_k_end - k0);
+    const b_block block = {
+        .b = shared_block(job, k0), .panel_elements = job->width * depth, .k_stride = job->width};
+    multiply_rows(&task, task.row, task.row_end, k0, depth, &block);
+  }
+  if (job->stage_k_end == gemm->k) finish_rows(&task, task.row, task.row_end);
+}
+
+static void run_shared(gemm_job *job) {
+  const hfb_gemm *gemm = job->gemm;
+  job->shared = job->own_scratch ? job->own_scratch : hfb_pool_scratch(job->pool, 0);
+  for (job->stage_k = 0; job->stage_k == 0 || job->stage_k < gemm->k; job->stage_k = job->stage_k_end) {
+    job->stage_k_end = min_i64(gemm->k, job->stage_k + job->stage_depth);
+    const int64_t blocks = ceil_div(job->stage_k_end - job->stage_k, job->k_block);
+    hfb_pool_run(job->pool, blocks * job->panel_count, pack_shared_panel, job);
+    hfb_pool_run(job->pool, job->row_tasks, run_shared_rows, job);
+    if (gemm->k == 0) break;
+  }
+}
+
 /* ---- the plan ---- */
 
 static b_mode choose_b_mode(const hfb_gemm *gemm) {
@@ -261,6 +317,23 @@ static void plan_tasks(gemm_job *job) {
   job->row_tasks = ceil_div(gemm->m, job->rows_per_task);
 }
 
+/* Rows: several tasks for each thread as long as each has rows enough, and never more than one block. */
+static void plan_shared(gemm_job *job) {
+  const hfb_gemm *gemm = job->gemm;
+  const int64_t threads = hfb_pool_size(job->pool), element_bytes = job->kernels->element_bytes;
+  const int64_t balanced = ceil_div(gemm->m, threads * TASKS_PER_THREAD);
+  const int64_t enough = min_i64(SHARED_ROWS, ceil_div(gemm->m, 2 * threads));
+  job->rows_per_task = round_up(min_i64(ROW_BLOCK_PACKED, max_i64(balanced, enough)), job->tile_rows);
+  job->row_tasks = ceil_div(gemm->m, job->rows_per_task);
+  const int64_t block_bytes = job->panel_count * job->width * job->k_block * element_bytes;
+  const int64_t blocks = min_i64(ceil_div(gemm->k, job->k_block), max_i64(1, SHARED_BYTES / block_bytes));
+  job->stage_depth = max_i64(1, blocks) * job->k_block;
+  job->shared_bytes = (size_t)(max_i64(1, blocks) * block_bytes);
+  job->a_bytes = (size_t)round_up(job->rows_per_task * job->k_block * element_bytes, HFB_GEMM_ALIGNMENT);
+  const size_t all_bytes = job->shared_bytes + (size_t)threads * job->a_bytes;
+  job->scratch_bytes = (size_t)ceil_div((int64_t)all_bytes, threads);
+}
+
 static void plan(gemm_job *job) {
   const hfb_gemm *gemm = job->gemm;
   const hfb_gemm_isa *kernels = job->kernels;
@@ -274,6 +347,12 @@ static void plan(gemm_job *job) {
   const int64_t blocks = max_i64(1, ceil_div(gemm->k, deepest));
   job->k_block = max_i64(1, round_up(ceil_div(gemm->k, blocks), kernels->lanes));
   job->row_block = round_up(job->packs_a ? ROW_BLOCK_PACKED : ROW_BLOCK, job->tile_rows);
+  const int64_t block_bytes = job->panel_count * job->width * job->k_block * kernels->element_bytes;
+  if (job->b_mode == B_PACK && job->packs_a && gemm->batch == 1 && block_bytes <= SHARED_BYTES) {
+    job->b_mode = B_SHARED;
+    plan_shared(job);
+    return;
+  }
   plan_tasks(job);
 
   const size_t element_bytes = (size_t)kernels->element_bytes;
@@ -332,7 +411,11 @@ hfb_status hfb_gemm_run(const hfb_gemm *gemm, hfb_isa isa, hfb_pool *pool) {
       HFB_TRY(hfb_mem_alloc_aligned(job.scratch_bytes, HFB_GEMM_ALIGNMENT, &job.own_scratch));
     }
   }
-  hfb_pool_run(pool, gemm->batch * job.row_tasks * job.column_tasks, run_task, &job);
+  if (job.b_mode == B_SHARED) {
+    run_shared(&job);
+  } else {
+    hfb_pool_run(pool, gemm->batch * job.row_tasks * job.column_tasks, run_task, &job);
+  }
   hfb_mem_free(job.own_scratch);
   return HFB_OK;
 }

@@ -1,0 +1,112 @@
+/* linear_cross_entropy beside the three products that it is made of (logits, gradients of x and of the weight), each
+ * over all rows at once and without the softmax, in percent of the measured peak.
+ *
+ *   bench_linear_cross_entropy [--threads N] [--rounds N] [--only NAME] [SHAPES_FILE]
+ *
+ * Both are measured in turn, round after round. "of products" is the median of the ratios of the rounds: how fast the
+ * kernel is beside products that nothing interrupts. HFBENCH_ISA lowers the instruction set. */
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "kernels/gemm.h"
+#include "kernels/linear_cross_entropy.h"
+#include "kernels/peak.h"
+#include "rounds.h"
+
+enum { PRODUCT_COUNT = 3 };
+
+typedef struct head {
+  hfb_linear_cross_entropy call;
+  hfb_gemm products[PRODUCT_COUNT]; /* logits, gradient of x, gradient of the weight */
+  hfb_pool *pool;
+} head;
+
+static void require(hfb_status status) {
+  if (status == HFB_OK) return;
+  fprintf(stderr, "bench_linear_cross_entropy: %s\n", hfb_error_message());
+  exit(1);
+}
+
+static void run_kernel(void *context) {
+  const head *h = context;
+  require(hfb_linear_cross_entropy_run(&h->call, hfb_cpu()->isa, h->pool));
+}
+
+static void run_products(void *context) {
+  const head *h = context;
+  for (int i = 0; i < PRODUCT_COUNT; i++) require(hfb_gemm_run(&h->products[i], hfb_cpu()->isa, h->pool));
+}
+
+static float *make_matrix(int64_t elements) {
+  float *matrix = NULL;
+  require(hfb_mem_alloc_aligned((size_t)elements * sizeof(float), 64, &matrix));
+  for (int64_t i = 0; i < elements; i++) matrix[i] = (float)(i % 13 - 6) * 0.03f;
+  return matrix;
+}
+
+static hfb_gemm make_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_col,
+                             const float *b, int64_t b_row, int64_t b_col, float *c) {
+  return (hfb_gemm){.dtype = HFB_F32, .m = m, .n = n, .k = k, .batch = 1, .a = a, .a_row_stride = a_row,
+                    .a_col_stride = a_col, .b = b, .b_row_stride = b_row, .b_col_stride = b_col, .c = c,
+                    .c_row_stride = n, .alpha = 1};
+}
+
+static void bench_shape_run(const bench_shape *shape, const bench_options *options, hfb_pool *pool, double *peak) {
+  const int64_t rows = shape->value[0], classes = shape->value[1], features = shape->value[2];
+  float *x = make_matrix(rows * features), *weight = make_matrix(classes * features), *bias = make_matrix(classes);
+  float *logits = make_matrix(rows * classes), *x_gradient = make_matrix(rows * features);
+  float *weight_gradient = make_matrix(classes * features), *bias_gradient = make_matrix(classes), loss;
+  int64_t *target = NULL;
+  require(hfb_mem_alloc((size_t)rows, sizeof(*target), &target));
+  for (int64_t i = 0; i < rows; i++) target[i] = i * 7919 % classes;
+  head h = {
+      .call = {.rows = rows, .classes = classes, .features = features, .x = x, .x_row_stride = features,
+               .x_col_stride = 1, .weight = weight, .weight_row_stride = features, .weight_col_stride = 1,
+               .bias = bias, .target = target, .target_stride = 1, .ignore_index = -100, .g = 1, .loss = &loss,
+               .x_gradient = x_gradient, .weight_gradient = weight_gradient, .bias_gradient = bias_gradient},
+      .products = {make_product(rows, classes, features, x, features, 1, weight, 1, features, logits),
+                   make_product(rows, features, classes, logits, classes, 1, weight, features, 1, x_gradient),
+                   make_product(classes, features, rows, logits, 1, classes, x, features, 1, weight_gradient)},
+      .pool = pool,
+  };
+
+  static double kernel_ns[MAX_ROUNDS], products_ns[MAX_ROUNDS], ratio[MAX_ROUNDS];
+  run_kernel(&h);
+  run_products(&h);
+  for (int round = 0; round < options->rounds; round++) {
+    kernel_ns[round] = bench_sample_ns(run_kernel, &h);
+    products_ns[round] = bench_sample_ns(run_products, &h);
+    ratio[round] = products_ns[round] / kernel_ns[round];
+  }
+  const double peak_now = hfb_peak_f32_flops(hfb_cpu()->isa, pool);
+  if (peak_now > *peak) *peak = peak_now;
+  const double flops = 6.0 * (double)rows * (double)classes * (double)features;
+  const double kernel = flops / bench_quantile(kernel_ns, options->rounds, 0.5);
+  const double products = flops / bench_quantile(products_ns, options->rounds, 0.5);
+  printf("%-18s %6lld %7lld %5lld  | %7.1f %5.1f%%  | %7.1f %5.1f%%  | %5.1f%%\n", shape->name, (long long)rows,
+         (long long)classes, (long long)features, kernel, kernel * 1e11 / *peak, products, products * 1e11 / *peak,
+         100 * bench_quantile(ratio, options->rounds, 0.5));
+  fflush(stdout);
+  float *blocks[] = {x, weight, bias, logits, x_gradient, weight_gradient, bias_gradient};
+  for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) hfb_mem_free(blocks[i]);
+  hfb_mem_free(target);
+}
+
+int main(int argc, char **argv) {
+  const bench_options options = bench_options_parse(argc, argv, HFB_BENCH_SHAPES "/linear_cross_entropy.txt");
+  FILE *file = fopen(options.shapes, "r");
+  if (!file) {
+    fprintf(stderr, "bench_linear_cross_entropy: cannot read %s\n", options.shapes);
+    return 1;
+  }
+  hfb_pool *pool = NULL;
+  require(hfb_pool_create(options.threads, &pool));
+  double peak = hfb_peak_f32_flops(hfb_cpu()->isa, pool);
+  printf("%s, %d threads, f32 peak %.1f GFLOP/s (measured)\n", hfb_isa_name(hfb_cpu()->isa), hfb_pool_size(pool),
+         peak * 1e-9);
+  printf("%-18s %6s %7s %5s  | %14s  | %14s  | of products\n", "", "rows", "classes", "feat.", "kernel", "products");
+  bench_shape shape;
+  while (bench_shape_next(file, &options, 3, &shape)) bench_shape_run(&shape, &options, pool, &peak);
+  fclose(file);
+  hfb_pool_destroy(pool);
+  return 0;
+}
