@@ -1,6 +1,20 @@
 /* Copies of elements of one width. The includer defines T, an unsigned integer of that width, and NAME(x).
  * Strides are in bytes. */
 
+/* By memset where the value is 0, by pieces of a cache line elsewhere. */
+static void NAME(fill)(T *out, T value, int64_t count) {
+  enum { PIECE = 64 / sizeof(T) };
+  T piece[PIECE];
+  int64_t i = 0;
+  if (value == 0) {
+    memset(out, 0, (size_t)count * sizeof(T));
+    return;
+  }
+  for (int k = 0; k < PIECE; k++) piece[k] = value;
+  for (; i + PIECE <= count; i += PIECE) memcpy(out + i, piece, sizeof(piece));
+  memcpy(out + i, piece, (size_t)(count - i) * sizeof(T));
+}
+
 static void NAME(row)(void *context, char *const *data, const int64_t *stride, int64_t count) {
   (void)context;
   char *to = data[0];
@@ -10,8 +24,7 @@ static void NAME(row)(void *context, char *const *data, const int64_t *stride, i
     return;
   }
   if (stride[0] == sizeof(T) && stride[1] == 0) {
-    T value = *(const T *)from, *out = (T *)to;
-    for (int64_t i = 0; i < count; i++) out[i] = value;
+    NAME(fill)((T *)to, *(const T *)from, count);
     return;
   }
   for (int64_t i = 0; i < count; i++) *(T *)(to + i * stride[0]) = *(const T *)(from + i * stride[1]);

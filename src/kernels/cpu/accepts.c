@@ -37,3 +37,20 @@ bool hfb_accepts_row_major(const hfb_kernel_call *call) {
   }
   return true;
 }
+
+/* Also of the backward op, whose result has the shape of the table. */
+bool hfb_accepts_take(const hfb_kernel_call *call) {
+  const hfb_shape *index = &call->inputs[1].shape;
+  bool is_backward = call->node->op == HFB_OP_TAKE_ALONG_BACKWARD;
+  const hfb_shape *table = is_backward ? &call->results[0].shape : &call->inputs[0].shape;
+  int last = index->rank - 1;
+  if (hfb_node_int(call->node, HFB_ATTR_AXIS) != last) return false;
+  for (int d = 0; d < last && is_backward; d++) {
+    if (index->dim[d] != table->dim[d]) return false; /* lines that get nothing would need zeros */
+  }
+  return has_unit_stride(&call->inputs[0]) && has_unit_stride(&call->inputs[1]);
+}
+
+bool hfb_accepts_scatter(const hfb_kernel_call *call) {
+  return hfb_node_int(call->node, HFB_ATTR_AXIS) == 0 || hfb_tensor_is_contiguous(&call->inputs[0]);
+}

@@ -1,0 +1,163 @@
+/* Gradients of tables: embedding_backward and gather_backward on floats. Included by <isa>/scatter.c after its vec.h,
+ * with HFB_K(name) adding the suffix of the instruction set.
+ *
+ * The result is [outer, length, inner]; position k of the index adds row k of g to row index[k]. A large table is split
+ * into ranges of rows, each filled by one task that goes through the whole index. A small one, into which many rows
+ * go, is filled in a copy for each block of positions, and the copies are added in order. Either way the order of
+ * additions follows from shapes and index alone. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "kernels/cpu/partials.h"
+
+enum {
+  SCATTER_MAX_RANGES = 64,            /* of rows, for each outer index */
+  SCATTER_RANGE = 32 << 10,           /* elements that are worth going through the index */
+  SCATTER_COLUMNS = 512,              /* of g taken at a time where they do not lie together */
+  SCATTER_SMALL_TABLE = 16 << 10,     /* elements */
+  SCATTER_BLOCKS = 32,
+  SCATTER_MIN_BLOCK_POSITIONS = 64,
+  SCATTER_ADD_GRAIN = 1024,
+};
+
+typedef struct scatter_job {
+  const hfb_tensor *g, *index;
+  bool index_is_row_major, g_is_row_major; /* g may be strided where outer is 1 */
+  int64_t positions, outer, length, inner, skipped; /* skipped: a row that gets nothing; -1: none */
+  float *out;
+  int64_t range_rows, ranges;
+  int64_t block_positions, blocks;
+  hfb_partials copies; /* of a small table, for each block but the first, which is the result itself */
+} scatter_job;
+
+/* Elements from the first one to number `position` of the leading `rank` dimensions. */
+static int64_t offset_of(const hfb_tensor *tensor, int rank, int64_t position) {
+  int64_t offset = 0;
+  for (int d = rank - 1; d >= 0; d--) {
+    offset += position % tensor->shape.dim[d] * tensor->strides[d];
+    position /= tensor->shape.dim[d];
+  }
+  return offset;
+}
+
+static int64_t index_at(const scatter_job *job, int64_t position) {
+  const int64_t *index = job->index->data;
+  return index[job->index_is_row_major ? position : offset_of(job->index, job->index->shape.rank, position)];
+}
+
+static void add_row(float *out, const float *g, int64_t count) {
+  int64_t i = 0;
+  for (; i + VEC_F32_LANES <= count; i += VEC_F32_LANES) hfb_vec_store(out + i, hfb_vec_load(out + i) + hfb_vec_load(g + i));
+  int64_t rest = count - i;
+  if (rest == 0) return;
+  hfb_vec_store_partial(out + i, hfb_vec_load_partial(out + i, rest) + hfb_vec_load_partial(g + i, rest), rest);
+}
+
+/* A row of g that is not row-major: its columns may have any stride. */
+static void add_strided_row(const scatter_job *job, int64_t position, float *out) {
+  int rank = job->g->shape.rank;
+  const float *g = (const float *)job->g->data + offset_of(job->g, rank - 1, position);
+  int64_t stride = job->inner == 1 ? 1 : job->g->strides[rank - 1];
+  if (stride == 1) {
+    add_row(out, g, job->inner);
+    return;
+  }
+  float columns[SCATTER_COLUMNS];
+  for (int64_t begin = 0; begin < job->inner; begin += SCATTER_COLUMNS) {
+    int64_t count = job->inner - begin < SCATTER_COLUMNS ? job->inner - begin : SCATTER_COLUMNS;
+    for (int64_t i = 0; i < count; i++) columns[i] = g[(begin + i) * stride];
+    add_row(out + begin, columns, count);
+  }
+}
+
+/* Adds the positions of [begin, end) that go to rows [first_row, end_row) of `table`, whose first row is first_row. */
+static void scatter(const scatter_job *job, int64_t outer, int64_t begin, int64_t end, int64_t first_row,
+                    int64_t end_row, float *table) {
+  memset(table, 0, (size_t)((end_row - first_row) * job->inner) * sizeof(float));
+  for (int64_t k = begin; k < end; k++) {
+    int64_t row = index_at(job, k);
+    if (row < first_row || row >= end_row || row == job->skipped) continue;
+    float *out = table + (row - first_row) * job->inner;
+    if (job->g_is_row_major) {
+      add_row(out, (const float *)job->g->data + (outer * job->positions + k) * job->inner, job->inner);
+    } else {
+      add_strided_row(job, k, out);
+    }
+  }
+}
+
+static void scatter_range(void *context, int64_t index, int worker) {
+  const scatter_job *job = context;
+  int64_t outer = index / job->ranges, first_row = index % job->ranges * job->range_rows;
+  int64_t end_row = job->length - first_row < job->range_rows ? job->length : first_row + job->range_rows;
+  float *table = job->out + (outer * job->length + first_row) * job->inner;
+  scatter(job, outer, 0, job->positions, first_row, end_row, table);
+}
+
+static float *copy_of_table(const scatter_job *job, int64_t block) {
+  return block == 0 ? job->out : hfb_partials_at(&job->copies, block - 1);
+}
+
+static void scatter_block(void *context, int64_t block, int worker) {
+  const scatter_job *job = context;
+  int64_t begin = block * job->block_positions, end = begin + job->block_positions;
+  scatter(job, 0, begin, end < job->positions ? end : job->positions, 0, job->length, copy_of_table(job, block));
+}
+
+static void add_copies(void *context, int64_t begin, int64_t end, int worker) {
+  const scatter_job *job = context;
+  for (int64_t block = 1; block < job->blocks; block++) {
+    add_row(job->out + begin, copy_of_table(job, block) + begin, end - begin);
+  }
+}
+
+static hfb_status scatter_small(scatter_job *job, hfb_pool *pool) {
+  int64_t elements = job->length * job->inner;
+  job->block_positions = (job->positions + SCATTER_BLOCKS - 1) / SCATTER_BLOCKS;
+  if (job->block_positions < SCATTER_MIN_BLOCK_POSITIONS) job->block_positions = SCATTER_MIN_BLOCK_POSITIONS;
+  job->blocks = (job->positions + job->block_positions - 1) / job->block_positions;
+  if (job->blocks == 0) job->blocks = 1;
+  HFB_TRY(hfb_partials_init(pool, job->blocks - 1, (size_t)elements * sizeof(float), &job->copies));
+  hfb_pool_run(pool, job->blocks, scatter_block, job);
+  if (job->blocks > 1) hfb_range_run(elements, SCATTER_ADD_GRAIN, pool, add_copies, job);
+  hfb_partials_deinit(&job->copies);
+  return HFB_OK;
+}
+
+static hfb_status run_scatter(const hfb_kernel_call *call, int axis, int64_t skipped) {
+  const hfb_shape *shape = &call->results[0].shape;
+  scatter_job job = {.g = &call->inputs[0],
+                     .index = &call->inputs[1],
+                     .index_is_row_major = hfb_tensor_is_contiguous(&call->inputs[1]),
+                     .g_is_row_major = hfb_tensor_is_contiguous(&call->inputs[0]),
+                     .positions = hfb_shape_elements(&call->inputs[1].shape),
+                     .outer = 1,
+                     .length = shape->dim[axis],
+                     .inner = 1,
+                     .skipped = skipped,
+                     .out = call->results[0].data};
+  for (int d = 0; d < axis; d++) job.outer *= shape->dim[d];
+  for (int d = axis + 1; d < shape->rank; d++) job.inner *= shape->dim[d];
+  for (int64_t k = 0; k < job.positions; k++) {
+    int64_t row = index_at(&job, k);
+    if (row >= 0 && row < job.length) continue;
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s: index %" PRId64 " is outside [0,%" PRId64 ")",
+                    hfb_op_info_of(call->node->op)->name, row, job.length);
+  }
+  if (job.outer * job.length * job.inner == 0) return HFB_OK;
+  if (job.outer == 1 && job.length * job.inner <= SCATTER_SMALL_TABLE) return scatter_small(&job, call->pool);
+  job.ranges = job.length * job.inner / SCATTER_RANGE + 1;
+  if (job.ranges > SCATTER_MAX_RANGES) job.ranges = SCATTER_MAX_RANGES;
+  job.range_rows = (job.length + job.ranges - 1) / job.ranges;
+  job.ranges = (job.length + job.range_rows - 1) / job.range_rows;
+  hfb_pool_run(call->pool, job.outer * job.ranges, scatter_range, &job);
+  return HFB_OK;
+}
+
+hfb_status HFB_K(hfb_k_f32_embedding_backward)(const hfb_kernel_call *call) {
+  return run_scatter(call, 0, hfb_node_int(call->node, HFB_ATTR_PADDING_IDX));
+}
+
+hfb_status HFB_K(hfb_k_f32_gather_backward)(const hfb_kernel_call *call) {
+  return run_scatter(call, (int)hfb_node_int(call->node, HFB_ATTR_AXIS), -1);
+}
