@@ -61,7 +61,8 @@ static void test_every_rule_has_a_case(void **state) {
 /* ---- exact values ---- */
 
 /* The gradients by x (and y) of sum(c op(..)) at given data, where c counts 1, 2, .. */
-static void check_values(const char *line, int input_count, const double *const *inputs, const double *const *expected) {
+static void check_values(const char *line, int input_count, const double *const *inputs,
+                         const double *const *expected) {
   grad_case g;
   hfb_graph *backward;
   hfb_tensor gradients[OP_CASE_MAX_INPUTS] = {0};

@@ -1,5 +1,5 @@
-/* A wrong gradient rule is noticed: this program is linked so that one rule is off by a hundredth (support/grad_wrong.h),
- * and the checks that all rules pass in test_grad_rules must report that one and no other. */
+/* A wrong gradient rule is noticed: this program is linked so that one rule is off by a hundredth
+ * (support/grad_wrong.h), and the checks that all rules pass in test_grad_rules must report that one and no other. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

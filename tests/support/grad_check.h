@@ -40,7 +40,8 @@ bool grad_case_check_wanted(const grad_case *g, char *text, size_t text_bytes);
 /* Opens a case, runs all of these checks and closes it. */
 bool grad_case_passes(const char *line, hfb_device *device, char *text, size_t text_bytes);
 
-/* A node from id `first` on that no output and no update needs, sources of bindings left out; NULL when there is none. */
+/* A node from id `first` on that no output and no update needs, inputs and parameters left out; NULL when there is
+ * none. */
 const hfb_node *grad_dead_node(const hfb_graph *graph, int first);
 
 #endif

@@ -1,6 +1,6 @@
 /* One gradient rule made wrong on purpose, for programs that must notice.
  *
- * A program linked with -Wl,--wrap=hfb_gradient_rule_of gets the rules through grad_wrong.c: the backward pass then uses
+ * A program that compiles grad_wrong.c and is linked with -Wl,--wrap=hfb_gradient_rule_of gets its rules through it:
  * the real rule of every op but HFB_TEST_WRONG_OP, whose gradients are HFB_TEST_WRONG_FACTOR times what they should be.
  * The library itself knows nothing of it. */
 #ifndef HFB_TESTS_SUPPORT_GRAD_WRONG_H
