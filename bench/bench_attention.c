@@ -4,8 +4,8 @@
  *   bench_attention [--threads N] [--rounds N] [--only NAME] [SHAPES_FILE]
  *
  * FLOPs are those of the products without a mask, for each head 4 * queries * keys * dim forward and 10 backward, so a
- * causal mask shows as a rate above that of the same shape without one. Milliseconds and rate are medians; "best" is the
- * best tenth of the rounds. The rounds of a shape's lines take turns, so that their ratios hold on a busy machine.
+ * causal mask shows as a rate above that of the same shape without one. Milliseconds and rate are medians; "best" is
+ * the best tenth of the rounds. The rounds of a shape's lines take turns, so that their ratios hold on a busy machine.
  * HFBENCH_ISA lowers the instruction set. */
 #include <math.h>
 
@@ -195,8 +195,8 @@ int main(int argc, char **argv) {
   double peak = hfb_peak_f32_flops(hfb_cpu()->isa, pool);
   printf("%s, %d threads, f32 peak %.1f GFLOP/s (measured)\n", hfb_isa_name(hfb_cpu()->isa), hfb_pool_size(pool),
          peak * 1e-9);
-  printf("%-22s %-24s %5s %5s %7s %5s %4s %6s  | %12s %7s %6s %6s\n", "", "", "batch", "heads", "queries", "keys", "dim",
-         "causal", "median", "GFLOP/s", "median", "best");
+  printf("%-22s %-24s %5s %5s %7s %5s %4s %6s  | %12s %7s %6s %6s\n", "", "", "batch", "heads", "queries", "keys",
+         "dim", "causal", "median", "GFLOP/s", "median", "best");
   bench_shape shape;
   while (bench_shape_next(file, &options, 7, &shape)) bench_shape_run(&shape, &options, pool, &peak);
   fclose(file);

@@ -15,49 +15,16 @@
 #include "base/cpu.h"
 #include "base/rng.h"
 #include "kernels/attention.h"
-
-enum { GUARD_ELEMENTS = 64 };
+#include "support/strided.h"
 
 static const float guard_value = -77777.0f;
 static uint64_t first_seed = 1, seed_count = 250;
 
-/* A tensor of [batch][heads][sequence][dim] with strides, elements drawn from N(0, scale^2). */
-typedef struct tensor {
-  float *memory;
-  int64_t elements;
-  int64_t strides[3];
-} tensor;
-
-/* The stream also decides on a gap after each row and whether heads are apart or side by side in a row, as a projection
- * leaves them. */
-static tensor make_tensor(hfb_philox stream, int64_t batch, int64_t heads, int64_t sequence, int64_t dim, float scale) {
-  const uint64_t choices = (uint64_t)1 << 40;
-  const int64_t pad = 3 * hfb_philox_below(stream, choices, 2);
-  tensor t;
-  if (hfb_philox_below(stream, choices + 1, 2) == 0) {
-    t.strides[2] = dim + pad;
-    t.strides[1] = sequence * t.strides[2];
-    t.strides[0] = heads * t.strides[1];
-  } else {
-    t.strides[1] = dim;
-    t.strides[2] = heads * dim + pad;
-    t.strides[0] = sequence * t.strides[2];
-  }
-  t.elements = batch * t.strides[0] + 2 * GUARD_ELEMENTS;
-  t.memory = test_malloc((size_t)t.elements * sizeof(float));
-  for (int64_t i = 0; i < t.elements; i++) t.memory[i] = scale * (float)hfb_philox_normal(stream, (uint64_t)i);
-  return t;
-}
-
-static float *start(const tensor *t) { return t->memory + GUARD_ELEMENTS; }
-
-static int64_t offset(const int64_t strides[3], int64_t batch, int64_t head, int64_t row) {
-  return batch * strides[0] + head * strides[1] + row * strides[2];
-}
-
 typedef struct attention_case {
   hfb_attention attention;
-  tensor q, k, v, out;
+  strided q, k, v, out;
+  float *lse;
+  int64_t random_state[2];
   hfb_isa isa;
 } attention_case;
 
@@ -77,20 +44,36 @@ static void add_mask(const void *context, float *scores, int64_t ld, int64_t bat
   }
 }
 
+/* What dropout does to a probability. */
+static double keep_factor(const hfb_attention *a, int64_t batch, int64_t head, int64_t row, int64_t col) {
+  if (a->dropout_p == 0) return 1;
+  const int64_t index = ((batch * a->heads + head) * a->query_count + row) * a->key_count + col;
+  const uint32_t threshold = hfb_random_threshold(a->dropout_p);
+  return hfb_random_keeps(a->random_state[0], a->random_state[1], a->dropout_site, index, threshold)
+             ? 1 / (1 - a->dropout_p)
+             : 0;
+}
+
 typedef struct exact_values {
   double *scores, *magnitudes; /* for each key: the score, later its weight, and the sum of the sizes of its terms */
   double *out, *bounds;        /* for each element of the row: value and allowed error */
 } exact_values;
 
+typedef struct exact_number {
+  double value, bound;
+} exact_number;
+
 /* One row of the formula, in double. A float score, and its distance from the largest, is wrong by a few eps times the
  * sizes of its terms; its weight changes by that factor, and the result by the weight times the distance of v from the
- * result. What is left is the rounding of exp and of the sum over v, a random walk. */
-static void exact_row(const hfb_attention *a, int64_t batch, int64_t head, int64_t row, const exact_values *values) {
-  const float *q = a->q + offset(a->q_strides, batch, head, row);
+ * result. What is left is the rounding of exp and of the sum over v, a random walk. The errors of the
+ * scores, weighted and with those of a random walk over head_dim terms, move the log-sum-exp, which is returned. */
+static exact_number exact_row(const hfb_attention *a, int64_t batch, int64_t head, int64_t row,
+                              const exact_values *values) {
+  const float *q = a->q + strided_offset(a->q_strides, batch, head, row);
   const double eps = 0x1p-24;
   double max = -INFINITY, sum = 0;
   for (int64_t j = 0; j < a->key_count; j++) {
-    const float *k = a->k + offset(a->k_strides, batch, head, j);
+    const float *k = a->k + strided_offset(a->k_strides, batch, head, j);
     double score = 0, magnitude = 0;
     for (int64_t d = 0; d < a->head_dim; d++) {
       score += (double)q[d] * (double)k[d];
@@ -103,40 +86,63 @@ static void exact_row(const hfb_attention *a, int64_t batch, int64_t head, int64
     values->magnitudes[j] = magnitude * (double)a->scale + (isinf(mask) ? 0 : fabs(mask));
     if (score > max) max = score;
   }
+  exact_number lse = {0, 0};
   for (int64_t j = 0; j < a->key_count; j++) {
     values->magnitudes[j] += values->scores[j] == -INFINITY ? 0 : max - values->scores[j];
     sum += values->scores[j] = exp(values->scores[j] - max);
+    lse.bound += values->scores[j] * values->magnitudes[j];
   }
+  lse.value = max + log(sum);
+  lse.bound = eps * ((4 + sqrt((double)a->head_dim)) * lse.bound / sum + 2 * fabs(max) + 4 * log(sum) + 16);
   for (int64_t i = 0; i < a->value_dim; i++) {
-    double value = 0, size = 0, sensitivity = 0;
+    double value = 0, size = 0, sensitivity = 0, sizes = 0;
     for (int64_t j = 0; j < a->key_count; j++) {
-      const double v = (double)a->v[offset(a->v_strides, batch, head, j) + i];
-      value += values->scores[j] * v;
-      size += values->scores[j] * fabs(v);
+      const double v = (double)a->v[strided_offset(a->v_strides, batch, head, j) + i];
+      const double kept = values->scores[j] * keep_factor(a, batch, head, row, j);
+      value += kept * v;
+      size += kept * fabs(v);
+      sizes += fabs(v);
     }
     value /= sum;
     for (int64_t j = 0; j < a->key_count; j++) {
-      const double v = (double)a->v[offset(a->v_strides, batch, head, j) + i];
-      sensitivity += values->scores[j] * values->magnitudes[j] * fabs(v - value);
+      const double v = (double)a->v[strided_offset(a->v_strides, batch, head, j) + i];
+      const double factor = keep_factor(a, batch, head, row, j);
+      sensitivity += values->scores[j] * values->magnitudes[j] * fabs(factor * v - value);
     }
     values->out[i] = a->key_count == 0 ? 0 : value;
     values->bounds[i] = (eps * (16 + 2 * sqrt((double)a->key_count)) * size + 4 * eps * sensitivity) / sum;
+    values->bounds[i] += 0x1p-126 * sizes; /* weights that are too small for a float */
   }
+  return lse;
+}
+
+/* The log-sum-exp of a hidden row is -inf or nan. */
+static bool is_lse(double got, exact_number want) {
+  return isfinite(want.value) ? fabs(got - want.value) <= want.bound : isnan(got) || got == -INFINITY;
 }
 
 static void check_row(const attention_case *c, uint64_t seed, int64_t batch, int64_t head, int64_t row,
                       const exact_values *values) {
   const hfb_attention *a = &c->attention;
-  exact_row(a, batch, head, row, values);
+  const exact_number lse = exact_row(a, batch, head, row, values);
+  if (a->lse) {
+    const double got = (double)a->lse[(batch * a->heads + head) * a->query_count + row];
+    if (!is_lse(got, lse)) {
+      print_message("seed %llu, %s: lse[%lld][%lld][%lld] is %.9g, expected %.9g, bound %.2g\n",
+                    (unsigned long long)seed, hfb_isa_name(c->isa), (long long)batch, (long long)head, (long long)row,
+                    got, lse.value, lse.bound);
+      fail();
+    }
+  }
   for (int64_t i = 0; i < a->value_dim; i++) {
-    const double got = (double)a->out[offset(a->out_strides, batch, head, row) + i], want = values->out[i];
+    const double got = (double)a->out[strided_offset(a->out_strides, batch, head, row) + i], want = values->out[i];
     if (isnan(want) ? isnan(got) : fabs(got - want) <= values->bounds[i]) continue;
-    print_message("seed %llu, %s: batch %lld heads %lld q %lld k %lld dims %lld %lld causal %d modify %d: "
-                  "out[%lld][%lld][%lld][%lld] is %.9g, expected %.9g, bound %.2g\n",
+    print_message("seed %llu, %s: batch %lld heads %lld q %lld k %lld dims %lld %lld causal %d modify %d "
+                  "dropout %g: out[%lld][%lld][%lld][%lld] is %.9g, expected %.9g, bound %.2g\n",
                   (unsigned long long)seed, hfb_isa_name(c->isa), (long long)a->batch, (long long)a->heads,
                   (long long)a->query_count, (long long)a->key_count, (long long)a->head_dim, (long long)a->value_dim,
-                  a->causal, a->modify != NULL, (long long)batch, (long long)head, (long long)row, (long long)i, got,
-                  want, values->bounds[i]);
+                  a->causal, a->modify != NULL, a->dropout_p, (long long)batch, (long long)head, (long long)row,
+                  (long long)i, got, want, values->bounds[i]);
     fail();
   }
 }
@@ -153,7 +159,8 @@ static void check_result(const attention_case *c, uint64_t seed) {
     for (int64_t head = 0; head < a->heads; head++) {
       for (int64_t row = 0; row < a->query_count; row++) {
         check_row(c, seed, batch, head, row, &values);
-        memset(is_written + GUARD_ELEMENTS + offset(a->out_strides, batch, head, row), 1, (size_t)a->value_dim);
+        memset(is_written + STRIDED_GUARD_ELEMENTS + strided_offset(a->out_strides, batch, head, row), 1,
+               (size_t)a->value_dim);
       }
     }
   }
@@ -167,9 +174,9 @@ static void check_result(const attention_case *c, uint64_t seed) {
 
 static void set_output(attention_case *c, uint64_t seed) {
   hfb_attention *a = &c->attention;
-  c->out = make_tensor(hfb_philox_named(seed, "out"), a->batch, a->heads, a->query_count, a->value_dim, 0);
-  for (int64_t i = 0; i < c->out.elements; i++) c->out.memory[i] = guard_value;
-  a->out = start(&c->out);
+  const hfb_philox stream = hfb_philox_named(seed, "out");
+  c->out = strided_create_filled(stream, a->batch, a->heads, a->query_count, a->value_dim, guard_value);
+  a->out = c->out.start;
   memcpy(a->out_strides, c->out.strides, sizeof a->out_strides);
 }
 
@@ -190,25 +197,32 @@ static attention_case make_case(uint64_t seed, float value_scale) {
   a->scale = BELOW(2) ? 1.0f / sqrtf((float)a->head_dim) : 1.0f;
   a->causal = (int)BELOW(2);
   c.isa = (hfb_isa)BELOW(3);
-  c.q = make_tensor(hfb_philox_named(seed, "q"), a->batch, a->heads, a->query_count, a->head_dim, value_scale);
-  c.k = make_tensor(hfb_philox_named(seed, "k"), a->batch, a->heads, a->key_count, a->head_dim, value_scale);
-  c.v = make_tensor(hfb_philox_named(seed, "v"), a->batch, a->heads, a->key_count, a->value_dim, 1.0f);
-  a->q = start(&c.q), a->k = start(&c.k), a->v = start(&c.v);
+  c.q = strided_create(hfb_philox_named(seed, "q"), a->batch, a->heads, a->query_count, a->head_dim, value_scale);
+  c.k = strided_create(hfb_philox_named(seed, "k"), a->batch, a->heads, a->key_count, a->head_dim, value_scale);
+  c.v = strided_create(hfb_philox_named(seed, "v"), a->batch, a->heads, a->key_count, a->value_dim, 1.0f);
+  a->q = c.q.start, a->k = c.k.start, a->v = c.v.start;
   memcpy(a->q_strides, c.q.strides, sizeof a->q_strides);
   memcpy(a->k_strides, c.k.strides, sizeof a->k_strides);
   memcpy(a->v_strides, c.v.strides, sizeof a->v_strides);
   set_output(&c, seed);
   if (BELOW(3) == 0) a->modify = add_mask;
+  if (BELOW(2)) a->dropout_p = 0.1 * (double)(1 + BELOW(6));
+  if (BELOW(2)) {
+    c.lse = test_malloc((size_t)(a->batch * a->heads * a->query_count) * sizeof(float));
+    a->lse = c.lse;
+  }
+  a->dropout_site = BELOW(10);
+  c.random_state[0] = (int64_t)(seed * 0x9E3779B97F4A7C15u);
+  c.random_state[1] = (int64_t)seed;
 #undef BELOW
   return c;
 }
 
 /* Frees the tensors; the case may be a copy, but only one of the copies is destroyed. */
 static void destroy_case(attention_case *c) {
-  test_free(c->q.memory);
-  test_free(c->k.memory);
-  test_free(c->v.memory);
-  test_free(c->out.memory);
+  strided *tensors[] = {&c->q, &c->k, &c->v, &c->out};
+  for (int i = 0; i < 4; i++) strided_destroy(tensors[i]);
+  test_free(c->lse);
 }
 
 static void run_seeds(uint64_t count, float value_scale) {
@@ -218,6 +232,7 @@ static void run_seeds(uint64_t count, float value_scale) {
   for (uint64_t seed = first_seed; seed < first_seed + count; seed++) {
     attention_case c = make_case(seed, value_scale);
     c.attention.modify_context = &c.attention;
+    c.attention.random_state = c.random_state;
     assert_int_equal(hfb_attention_run(&c.attention, c.isa, pools[seed % 4]), HFB_OK);
     check_result(&c, seed);
     destroy_case(&c);
@@ -289,9 +304,11 @@ static void test_empty_rows(void **state) {
     for (int i = 0; i < QUERIES * DIM; i++) {
       assert_true(i / DIM < QUERIES - KEYS ? isnan(out[i]) : fabsf(out[i] - 2.0f) <= 1e-6f);
     }
+    float lse[QUERIES];
     a.key_count = 0;
+    a.lse = lse;
     assert_int_equal(hfb_attention_run(&a, isa, NULL), HFB_OK);
-    for (int i = 0; i < QUERIES * DIM; i++) assert_true(out[i] == 0);
+    for (int i = 0; i < QUERIES * DIM; i++) assert_true(out[i] == 0 && lse[i / DIM] == -INFINITY);
     a.query_count = 0;
     assert_int_equal(hfb_attention_run(&a, isa, NULL), HFB_OK);
   }
@@ -302,11 +319,13 @@ static void test_threads_do_not_matter(void **state) {
   attention_case c = {.isa = hfb_cpu()->isa};
   hfb_attention *a = &c.attention;
   *a = (hfb_attention){.batch = 1, .heads = 3, .query_count = 400, .key_count = 1700, .head_dim = 40, .value_dim = 64,
-                       .scale = 0.15f, .causal = 1};
-  c.q = make_tensor(hfb_philox_named(1, "q"), 1, 3, 400, 40, 1);
-  c.k = make_tensor(hfb_philox_named(1, "k"), 1, 3, 1700, 40, 1);
-  c.v = make_tensor(hfb_philox_named(1, "v"), 1, 3, 1700, 64, 1);
-  a->q = start(&c.q), a->k = start(&c.k), a->v = start(&c.v);
+                       .scale = 0.15f, .causal = 1, .dropout_p = 0.2, .random_state = c.random_state};
+  const size_t lse_bytes = 3 * 400 * sizeof(float);
+  c.lse = a->lse = test_malloc(lse_bytes);
+  c.q = strided_create(hfb_philox_named(1, "q"), 1, 3, 400, 40, 1);
+  c.k = strided_create(hfb_philox_named(1, "k"), 1, 3, 1700, 40, 1);
+  c.v = strided_create(hfb_philox_named(1, "v"), 1, 3, 1700, 64, 1);
+  a->q = c.q.start, a->k = c.k.start, a->v = c.v.start;
   memcpy(a->q_strides, c.q.strides, sizeof a->q_strides);
   memcpy(a->k_strides, c.k.strides, sizeof a->k_strides);
   memcpy(a->v_strides, c.v.strides, sizeof a->v_strides);
@@ -314,16 +333,19 @@ static void test_threads_do_not_matter(void **state) {
   assert_int_equal(hfb_attention_run(a, c.isa, NULL), HFB_OK);
   check_result(&c, 0);
   const size_t bytes = (size_t)c.out.elements * sizeof(float);
-  float *want = test_malloc(bytes);
+  float *want = test_malloc(bytes), *want_lse = test_malloc(lse_bytes);
   memcpy(want, c.out.memory, bytes);
+  memcpy(want_lse, c.lse, lse_bytes);
   for (int threads = 1; threads <= 5; threads++) {
     hfb_pool *pool = NULL;
     assert_int_equal(hfb_pool_create(threads, &pool), HFB_OK);
     assert_int_equal(hfb_attention_run(a, c.isa, pool), HFB_OK);
     assert_memory_equal(c.out.memory, want, bytes);
+    assert_memory_equal(c.lse, want_lse, lse_bytes);
     hfb_pool_destroy(pool);
   }
   test_free(want);
+  test_free(want_lse);
   destroy_case(&c);
 }
 
@@ -331,6 +353,18 @@ static void test_bad_calls(void **state) {
   float x[4] = {0};
   hfb_attention a = plain(1, 1, 4, x, x, x, x);
   a.key_count = -2;
+  assert_int_equal(hfb_attention_run(&a, HFB_ISA_GENERIC, NULL), HFB_INVALID_ARGUMENT);
+  a.key_count = 1;
+  assert_int_equal(hfb_attention_run(&a, HFB_ISA_GENERIC, NULL), HFB_OK);
+  const double bad_p[] = {1, -0.1, NAN};
+  const int64_t random_state[2] = {1, 2};
+  a.random_state = random_state;
+  for (int i = 0; i < 3; i++) {
+    a.dropout_p = bad_p[i];
+    assert_int_equal(hfb_attention_run(&a, HFB_ISA_GENERIC, NULL), HFB_INVALID_ARGUMENT);
+  }
+  a.dropout_p = 0.5;
+  a.random_state = NULL;
   assert_int_equal(hfb_attention_run(&a, HFB_ISA_GENERIC, NULL), HFB_INVALID_ARGUMENT);
 }
 

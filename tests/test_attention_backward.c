@@ -200,8 +200,8 @@ static void check_tensor(const backward_case *c, uint64_t seed, const char *name
 static void check_guards(const strided *t, int64_t batch, int64_t heads, int64_t rows, int64_t columns) {
   char *is_element = test_calloc((size_t)t->elements, 1);
   for (int64_t i = 0; i < batch * heads * rows; i++) {
-    memset(is_element + STRIDED_GUARD_ELEMENTS + strided_offset(t->strides, i / rows / heads, i / rows % heads, i % rows),
-           1, (size_t)columns);
+    const int64_t offset = strided_offset(t->strides, i / rows / heads, i / rows % heads, i % rows);
+    memset(is_element + STRIDED_GUARD_ELEMENTS + offset, 1, (size_t)columns);
   }
   for (int64_t i = 0; i < t->elements; i++) assert_true(is_element[i] || t->memory[i] == guard_value);
   test_free(is_element);
@@ -347,8 +347,8 @@ static void test_formulas_against_differences(void **state) {
     backward_case c = {.kind = kind};
     hfb_attention_backward *a = &c.call;
     *a = (hfb_attention_backward){.batch = 1, .heads = 1, .query_count = 5, .key_count = 7, .head_dim = 4,
-                                  .value_dim = 3, .scale = 0.5f, .gradient_scale = 0.5f, .causal = kind == SCORES_SCALED,
-                                  .dropout_p = 0.25};
+                                  .value_dim = 3, .scale = 0.5f, .gradient_scale = 0.5f, .dropout_p = 0.25,
+                                  .causal = kind == SCORES_SCALED};
     fill_case(&c, 11);
     bind_case(&c);
     exact_gradients exact = exact_create(a);
@@ -453,7 +453,8 @@ static void test_same_bits(void **state) {
 static void hide_row(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row,
                      int64_t rows, int64_t col, int64_t cols) {
   const int64_t hidden = *(const int64_t *)context;
-  for (int64_t j = 0; hidden >= row && hidden < row + rows && j < cols; j++) scores[(hidden - row) * ld + j] = -INFINITY;
+  if (hidden < row || hidden >= row + rows) return;
+  for (int64_t j = 0; j < cols; j++) scores[(hidden - row) * ld + j] = -INFINITY;
 }
 
 /* A row without a visible score is nan in its dq and in the sums over rows; the other rows of dq do not notice. */

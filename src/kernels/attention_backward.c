@@ -1,10 +1,10 @@
 /* Blocks of queries x keys: two products give the scores and g v^T of a block, one pass makes probabilities and the
- * gradient of the scores of them, three products add its parts of dq, dk and dv. Keys are the outer loop: packed K and V
- * and the sums of dk and dv of a block of keys stay in L2 while the queries pass by; dq is summed in place.
+ * gradient of the scores of them, three products add its parts of dq, dk and dv. Keys are the outer loop: packed K and
+ * V and the sums of dk and dv of a block of keys stay in L2 while the queries pass by; dq is summed in place.
  *
- * A task is a head. When the heads do not fill the threads, dk with dv and dq get tasks of their own, ranges of keys and
- * ranges of queries, at the price of the first two products once more. Blocks and the order of the sums are the same
- * either way, and so are the bits. */
+ * A task is a head. When the heads do not fill the threads, dk with dv and dq get tasks of their own, ranges of keys
+ * and ranges of queries, at the price of the first two products once more. Blocks and the order of the sums are the
+ * same either way, and so are the bits. */
 #include "kernels/attention_backward.h"
 
 #include <stdbool.h>
@@ -376,7 +376,7 @@ static hfb_status check(const hfb_attention_backward *backward) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "gradient of attention with a negative size: %lld", (long long)sizes[i]);
   }
   if (backward->lse && backward->delta) return HFB_OK;
-  return HFB_FAIL(HFB_INVALID_ARGUMENT, "gradient of attention without %s: the forward's lse and sum(g * out) are needed",
+  return HFB_FAIL(HFB_INVALID_ARGUMENT, "gradient of attention without %s; the forward's lse and delta are needed",
                   backward->lse ? "delta" : "lse");
 }
 
