@@ -47,20 +47,26 @@ static hfb_program_stats stats_of(const hfb_program *program) {
 
 static void check_case(const op_case *c, const hfb_graph *graph, bool reference) {
   op_case_data data;
-  hfb_tensor expected, first, second;
+  hfb_tensor expected[OP_CASE_MAX_RESULTS], first[OP_CASE_MAX_RESULTS], second[OP_CASE_MAX_RESULTS];
   char text[256];
   hfb_backend_options options = {.reference = reference};
   need_ok(op_case_make_inputs(c, graph, device, SEED, false, &data), c->text);
-  need_ok(graph_run(graph, device, hfb_cpu()->isa, reference, data.inputs, data.parameters, &expected), c->text);
+  need_ok(graph_run(graph, device, hfb_cpu()->isa, reference, data.inputs, data.parameters, expected), c->text);
   hfb_program *program = compile(graph, &options, data.parameters);
-  need_ok(hfb_backend_eager()->run(program, data.inputs, &first), c->text);
-  need_ok(hfb_backend_eager()->run(program, data.inputs, &second), c->text);
-  if (!compare_equal(&first, &expected, text, sizeof(text))) fail_msg("\"%s\", eager: %s", c->text, text);
-  if (!compare_equal(&first, &second, text, sizeof(text))) fail_msg("\"%s\", run again: %s", c->text, text);
+  need_ok(hfb_backend_eager()->run(program, data.inputs, first), c->text);
+  need_ok(hfb_backend_eager()->run(program, data.inputs, second), c->text);
+  for (int i = 0; i < graph->output_count; i++) {
+    if (!compare_equal(&first[i], &expected[i], text, sizeof(text))) {
+      fail_msg("\"%s\", eager, result %d: %s", c->text, i, text);
+    }
+    if (!compare_equal(&first[i], &second[i], text, sizeof(text))) {
+      fail_msg("\"%s\", run again, result %d: %s", c->text, i, text);
+    }
+    hfb_tensor_release(&expected[i]);
+    hfb_tensor_release(&first[i]);
+    hfb_tensor_release(&second[i]);
+  }
   hfb_backend_eager()->destroy(program);
-  hfb_tensor_release(&expected);
-  hfb_tensor_release(&first);
-  hfb_tensor_release(&second);
   op_case_release(&data);
 }
 

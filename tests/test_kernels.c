@@ -33,7 +33,9 @@ typedef struct prepared {
   op_case c;
   hfb_graph *graph;
   op_case_data data;
-  hfb_tensor expected, magnitude; /* magnitude.buffer is NULL where sums are not judged by it */
+  int result_count;
+  hfb_tensor expected[OP_CASE_MAX_RESULTS];
+  hfb_tensor magnitude; /* of the only result; its buffer is NULL where sums are not judged by it */
 } prepared;
 
 static void need_ok(hfb_status status, const char *line) {
@@ -45,13 +47,11 @@ static bool is_sum_of_products(hfb_op op) {
          op == HFB_OP_CUMSUM;
 }
 
-static hfb_tensor run_f64(const prepared *p, const hfb_graph *graph, bool absolute) {
+static void run_f64(const prepared *p, const hfb_graph *graph, bool absolute, hfb_tensor *results) {
   op_case_data data;
-  hfb_tensor result;
   need_ok(op_case_make_inputs(&p->c, graph, device, SEED, absolute, &data), p->c.text);
-  need_ok(graph_run(graph, device, HFB_ISA_GENERIC, true, data.inputs, data.parameters, &result), p->c.text);
+  need_ok(graph_run(graph, device, HFB_ISA_GENERIC, true, data.inputs, data.parameters, results), p->c.text);
   op_case_release(&data);
-  return result;
 }
 
 static void prepare(const char *line, prepared *p) {
@@ -61,28 +61,32 @@ static void prepare(const char *line, prepared *p) {
   need_ok(op_case_build(&p->c, &p->graph), line);
   need_ok(hfb_graph_convert(p->graph, HFB_F64, &wide), line);
   need_ok(op_case_make_inputs(&p->c, p->graph, device, SEED, false, &p->data), line);
-  p->expected = run_f64(p, wide, false);
-  if (is_sum_of_products(p->c.op)) p->magnitude = run_f64(p, wide, true);
+  p->result_count = p->graph->output_count;
+  run_f64(p, wide, false, p->expected);
+  if (is_sum_of_products(p->c.op)) run_f64(p, wide, true, &p->magnitude);
   hfb_graph_destroy(wide);
 }
 
 static void release(prepared *p) {
   op_case_release(&p->data);
-  hfb_tensor_release(&p->expected);
+  for (int i = 0; i < p->result_count; i++) hfb_tensor_release(&p->expected[i]);
   hfb_tensor_release(&p->magnitude);
   hfb_graph_destroy(p->graph);
 }
 
 static void check(const prepared *p, hfb_isa isa, bool reference_only) {
-  hfb_tensor result;
+  hfb_tensor results[OP_CASE_MAX_RESULTS];
   char text[256];
-  need_ok(graph_run(p->graph, device, isa, reference_only, p->data.inputs, p->data.parameters, &result), p->c.text);
+  need_ok(graph_run(p->graph, device, isa, reference_only, p->data.inputs, p->data.parameters, results), p->c.text);
   const hfb_tensor *magnitude = p->magnitude.buffer ? &p->magnitude : NULL;
-  if (!compare_with_f64(&result, &p->expected, magnitude, hfb_op_info_of(p->c.op)->tolerance, text, sizeof(text))) {
-    fail_msg("\"%s\" on %s (isa %s, seed %llu): %s", p->c.text, graph_run_kernel(), hfb_isa_name(isa),
-             (unsigned long long)SEED, text);
+  hfb_tolerance tolerance = hfb_op_info_of(p->c.op)->tolerance;
+  for (int i = 0; i < p->result_count; i++) {
+    if (!compare_with_f64(&results[i], &p->expected[i], magnitude, tolerance, text, sizeof(text))) {
+      fail_msg("\"%s\" on %s (isa %s, seed %llu), result %d: %s", p->c.text, graph_run_kernel(), hfb_isa_name(isa),
+               (unsigned long long)SEED, i, text);
+    }
+    hfb_tensor_release(&results[i]);
   }
-  hfb_tensor_release(&result);
 }
 
 static void test_every_op_has_a_case(void **state) {
@@ -140,39 +144,45 @@ static void test_tuned_kernels_of_each_instruction_set(void **state) {
   hfb_mem_free(was_run);
 }
 
-/* The first input has the dtype and shape of the result, and no movement stands before the op. */
+/* Every result has the dtype and shape of the input in its place, and no movement stands before the op. */
 static bool may_run_in_place(const prepared *p) {
   const hfb_node *node = p->graph->outputs[0].value->node;
-  if (node->input_count == 0 || node->input_count != p->graph->input_count) return false;
+  if (node->input_count < node->result_count || node->input_count != p->graph->input_count) return false;
   for (int i = 0; i < node->input_count; i++) {
     if (node->inputs[i]->node->op != HFB_OP_INPUT) return false;
   }
-  return p->data.inputs[0].dtype == node->results[0].dtype &&
-         hfb_shape_equal(&p->data.inputs[0].shape, &node->results[0].shape);
+  for (int i = 0; i < node->result_count; i++) {
+    const hfb_value *input = node->inputs[i], *result = &node->results[i];
+    if (input->dtype != result->dtype || !hfb_shape_equal(&input->shape, &result->shape)) return false;
+  }
+  return true;
 }
 
-/* Over its first input, a kernel gives what it gives elsewhere. Returns whether its row promises to. */
+/* Over its first inputs, a kernel gives what it gives elsewhere. Returns whether its row promises to. */
 static bool check_in_place(const prepared *p, hfb_isa isa) {
   const hfb_node *node = p->graph->outputs[0].value->node;
   op_case_data data;
-  hfb_tensor elsewhere;
+  hfb_tensor elsewhere[OP_CASE_MAX_RESULTS], results[OP_CASE_MAX_RESULTS];
   char text[256];
   need_ok(op_case_make_inputs(&p->c, p->graph, device, SEED, false, &data), p->c.text);
-  need_ok(graph_run(p->graph, device, isa, false, data.inputs, NULL, &elsewhere), p->c.text);
+  need_ok(graph_run(p->graph, device, isa, false, data.inputs, NULL, elsewhere), p->c.text);
+  for (int i = 0; i < node->result_count; i++) results[i] = data.inputs[i];
   hfb_kernel_call call = {.node = node,
                           .input_count = node->input_count,
-                          .result_count = 1,
+                          .result_count = node->result_count,
                           .inputs = data.inputs,
-                          .results = &data.inputs[0],
+                          .results = results,
                           .pool = hfb_device_pool(device)};
   const hfb_kernel *kernel = hfb_kernel_select(&call, isa, false);
   if (kernel->in_place) {
     need_ok(kernel->run(&call), p->c.text);
-    if (!compare_equal(&data.inputs[0], &elsewhere, text, sizeof(text))) {
-      fail_msg("\"%s\" in place on %s: %s", p->c.text, kernel->name, text);
+    for (int i = 0; i < node->result_count; i++) {
+      if (!compare_equal(&results[i], &elsewhere[i], text, sizeof(text))) {
+        fail_msg("\"%s\" in place on %s, result %d: %s", p->c.text, kernel->name, i, text);
+      }
     }
   }
-  hfb_tensor_release(&elsewhere);
+  for (int i = 0; i < node->result_count; i++) hfb_tensor_release(&elsewhere[i]);
   op_case_release(&data);
   return kernel->in_place;
 }
@@ -212,11 +222,14 @@ static void test_decompositions_equal_their_ops(void **state) {
     prepare(op_case_line(i), &p);
     need_ok(hfb_graph_convert(p.graph, HFB_F64, &wide), p.c.text);
     need_ok(hfb_graph_decompose(wide, &primitive), p.c.text);
-    hfb_tensor result = run_f64(&p, primitive, false);
-    if (!compare_close(&result, &p.expected, 1e-13, 1, text, sizeof(text))) {
-      fail_msg("\"%s\", decomposed (seed %llu): %s", p.c.text, (unsigned long long)SEED, text);
+    hfb_tensor results[OP_CASE_MAX_RESULTS];
+    run_f64(&p, primitive, false, results);
+    for (int k = 0; k < p.result_count; k++) {
+      if (!compare_close(&results[k], &p.expected[k], 1e-13, 1, text, sizeof(text))) {
+        fail_msg("\"%s\", decomposed (seed %llu), result %d: %s", p.c.text, (unsigned long long)SEED, k, text);
+      }
+      hfb_tensor_release(&results[k]);
     }
-    hfb_tensor_release(&result);
     hfb_graph_destroy(primitive);
     hfb_graph_destroy(wide);
     release(&p);

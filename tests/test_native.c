@@ -53,12 +53,27 @@ static bool is_sum(hfb_op op) {
          op == HFB_OP_CUMSUM || op == HFB_OP_NLL_LOSS;
 }
 
+/* Describes in `text` the first result that is wrong; leaves it empty when all are right. */
+static void compare_results(const op_case *c, hfb_dtype dtype, int count, const hfb_tensor *got,
+                            const hfb_tensor *expected, const hfb_tensor *magnitude, char *text, size_t bytes) {
+  const hfb_tolerance tolerance = hfb_op_info_of(c->op)->tolerance;
+  for (int i = 0; i < count && !text[0]; i++) {
+    char why[256];
+    const bool good = dtype == HFB_F64
+                          ? compare_close(&got[i], &expected[i], 1e-12, 1, why, sizeof why)
+                          : compare_with_f64(&got[i], &expected[i], is_sum(c->op) ? &magnitude[i] : NULL, tolerance,
+                                             why, sizeof why);
+    if (!good) snprintf(text, bytes, "%s, result %d: %s", hfb_dtype_name(dtype), i, why);
+  }
+}
+
 /* Empty text when the case is right in the dtype that native computes in, F32 or F64, what is wrong otherwise. */
 static void check_case(const char *line, hfb_dtype dtype, char *text, size_t bytes) {
   op_case c;
   hfb_graph *graph = NULL, *wide = NULL;
   op_case_data data = {0}, wide_data = {0}, wide_absolute = {0};
-  hfb_tensor got = {0}, expected = {0}, magnitude = {0};
+  hfb_tensor got[OP_CASE_MAX_RESULTS] = {{0}}, expected[OP_CASE_MAX_RESULTS] = {{0}};
+  hfb_tensor magnitude[OP_CASE_MAX_RESULTS] = {{0}};
   text[0] = '\0';
   hfb_status status = op_case_parse(line, &c);
   if (status == HFB_OK) status = op_case_build(&c, &graph);
@@ -67,26 +82,21 @@ static void check_case(const char *line, hfb_dtype dtype, char *text, size_t byt
   if (status == HFB_OK) status = op_case_make_inputs(&c, wide, device, SEED, false, &wide_data);
   if (status == HFB_OK) status = op_case_make_inputs(&c, wide, device, SEED, true, &wide_absolute);
   if (status == HFB_OK)
-    status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_data.inputs, wide_data.parameters, &expected);
+    status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_data.inputs, wide_data.parameters, expected);
   if (status == HFB_OK)
-    status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_absolute.inputs, wide_absolute.parameters, &magnitude);
+    status = graph_run(wide, device, HFB_ISA_GENERIC, true, wide_absolute.inputs, wide_absolute.parameters, magnitude);
   if (status == HFB_OK) {
     const bool f64 = dtype == HFB_F64;
     const op_case_data *given = f64 ? &wide_data : &data;
-    status = run_backend(hfb_backend_native(), f64 ? wide : graph, given->inputs, given->parameters, &got);
+    status = run_backend(hfb_backend_native(), f64 ? wide : graph, given->inputs, given->parameters, got);
   }
-  char why[256] = "";
-  if (status != HFB_OK) {
-    snprintf(text, bytes, "%s", hfb_error_message());
-  } else if (dtype == HFB_F64) {
-    if (!compare_close(&got, &expected, 1e-12, 1, why, sizeof why)) snprintf(text, bytes, "f64: %s", why);
-  } else if (!compare_with_f64(&got, &expected, is_sum(c.op) ? &magnitude : NULL, hfb_op_info_of(c.op)->tolerance, why,
-                               sizeof why)) {
-    snprintf(text, bytes, "%s", why);
+  if (status != HFB_OK) snprintf(text, bytes, "%s", hfb_error_message());
+  else compare_results(&c, dtype, graph->output_count, got, expected, magnitude, text, bytes);
+  for (int i = 0; i < OP_CASE_MAX_RESULTS; i++) {
+    hfb_tensor_release(&got[i]);
+    hfb_tensor_release(&expected[i]);
+    hfb_tensor_release(&magnitude[i]);
   }
-  hfb_tensor_release(&got);
-  hfb_tensor_release(&expected);
-  hfb_tensor_release(&magnitude);
   op_case_release(&data);
   op_case_release(&wide_data);
   op_case_release(&wide_absolute);

@@ -1,5 +1,5 @@
-/* Backward ops, dropout and optimizers in primitives. Formulas and order of operations are those of PyTorch's kernels
- * (ATen/native/cpu, tools/autograd/derivatives.yaml) and of torch.optim. */
+/* Backward ops, dropout and optimizers in primitives. Formulas are those of PyTorch's kernels (ATen/native/cpu,
+ * tools/autograd/derivatives.yaml) and of torch.optim, unless said otherwise. */
 #include <math.h>
 
 #include "ir/decompose_rules.h"
@@ -24,9 +24,10 @@ void hfb_decompose_dropout(hfb_builder *b, const hfb_node *node, hfb_value *cons
 
 /* ---- activations: in[0] is g, in[1] the x or y of the forward op ---- */
 
+/* x <= 0 ? 0 : g: where x is nan, g passes, as in threshold_backward. */
 void hfb_decompose_relu_backward(hfb_builder *b, const hfb_node *node, hfb_value *const *in, hfb_value **out) {
   hfb_value *zero = zero_of(b, in[0]);
-  out[0] = hfb_where(b, hfb_binary(b, HFB_OP_LT, zero, in[1]), in[0], zero);
+  out[0] = hfb_where(b, hfb_binary(b, HFB_OP_LE, in[1], zero), zero, in[0]);
 }
 
 void hfb_decompose_sigmoid_backward(hfb_builder *b, const hfb_node *node, hfb_value *const *in, hfb_value **out) {
@@ -37,20 +38,46 @@ void hfb_decompose_tanh_backward(hfb_builder *b, const hfb_node *node, hfb_value
   out[0] = hfb_mul(b, in[0], one_minus(b, hfb_mul(b, in[1], in[1])));
 }
 
-/* The gradient of x sigmoid(slope x): g s (1 + slope x (1 - s)). */
-static hfb_value *gate_gradient(hfb_builder *b, hfb_value *g, hfb_value *x, double slope) {
-  hfb_value *steep = slope == 1 ? x : hfb_mul_scalar(b, x, slope);
-  hfb_value *s = hfb_piece_sigmoid(b, steep, g->dtype);
-  hfb_value *inner = hfb_add_scalar(b, hfb_mul(b, steep, one_minus(b, s)), 1);
-  return hfb_mul(b, hfb_mul(b, g, s), inner);
+/* s = sigmoid(x) and its derivative s (1 - s), both to the last bits also where s or 1 - s is tiny: with e = exp(-|x|)
+ * they are 1 / (1 + e) or e / (1 + e), and e / (1 + e)^2. */
+typedef struct sigmoid_pair {
+  hfb_value *s, *slope;
+} sigmoid_pair;
+
+static sigmoid_pair sigmoid_and_slope(hfb_builder *b, hfb_value *x, hfb_dtype dtype) {
+  hfb_value *e = hfb_unary(b, HFB_OP_EXP, hfb_unary(b, HFB_OP_NEG, hfb_unary(b, HFB_OP_ABS, x)));
+  hfb_value *one = hfb_scalar(b, dtype, 1);
+  hfb_value *large = hfb_div(b, one, hfb_add_scalar(b, e, 1));
+  hfb_value *small = hfb_mul(b, e, large);
+  hfb_value *is_negative = hfb_binary(b, HFB_OP_LT, x, hfb_scalar(b, dtype, 0));
+  hfb_value *s = hfb_where(b, is_negative, small, large);
+  return (sigmoid_pair){.s = s, .slope = hfb_mul(b, small, large)};
+}
+
+/* The gradient of x sigmoid(u): g (s + x s' u'). du may be NULL, for a slope of 1. */
+static hfb_value *gate_gradient(hfb_builder *b, hfb_value *g, hfb_value *x, hfb_value *u, hfb_value *du) {
+  sigmoid_pair gate = sigmoid_and_slope(b, u, g->dtype);
+  hfb_value *inner = hfb_mul(b, x, gate.slope);
+  if (du) inner = hfb_mul(b, inner, du);
+  return hfb_mul(b, g, hfb_add(b, gate.s, inner));
 }
 
 void hfb_decompose_silu_backward(hfb_builder *b, const hfb_node *node, hfb_value *const *in, hfb_value **out) {
-  out[0] = gate_gradient(b, in[0], in[1], 1);
+  out[0] = gate_gradient(b, in[0], in[1], in[1], NULL);
 }
 
 void hfb_decompose_quick_gelu_backward(hfb_builder *b, const hfb_node *node, hfb_value *const *in, hfb_value **out) {
-  out[0] = gate_gradient(b, in[0], in[1], 1.702);
+  hfb_value *u = hfb_mul_scalar(b, in[1], 1.702);
+  out[0] = gate_gradient(b, in[0], u, u, NULL); /* x u' = u */
+}
+
+/* (1 + tanh(v)) / 2 = sigmoid(2 v), so gelu_tanh is x sigmoid(u) with u = sqrt(8/pi) (x + 0.044715 x^3). */
+void hfb_decompose_gelu_tanh_backward(hfb_builder *b, const hfb_node *node, hfb_value *const *in, hfb_value **out) {
+  const double scale = M_SQRT2 * M_2_SQRTPI, kappa = 0.044715;
+  hfb_value *x = in[1], *square = hfb_mul(b, x, x);
+  hfb_value *u = hfb_mul(b, x, hfb_add_scalar(b, hfb_mul_scalar(b, square, scale * kappa), scale));
+  hfb_value *du = hfb_add_scalar(b, hfb_mul_scalar(b, square, 3 * scale * kappa), scale);
+  out[0] = gate_gradient(b, in[0], x, u, du);
 }
 
 /* g (Phi(x) + x phi(x)), the normal distribution and its density. */
@@ -61,19 +88,6 @@ void hfb_decompose_gelu_backward(hfb_builder *b, const hfb_node *node, hfb_value
   hfb_value *bell = hfb_unary(b, HFB_OP_EXP, hfb_mul_scalar(b, hfb_mul(b, x, x), -0.5));
   hfb_value *density = hfb_mul_scalar(b, bell, M_2_SQRTPI * M_SQRT1_2 * 0.5);
   out[0] = hfb_mul(b, g, hfb_add(b, distribution, hfb_mul(b, x, density)));
-}
-
-/* With t = tanh(u), u = beta (x + kappa x^3): g ((1 + t) / 2 + x / 2 (1 - t^2) u'), u' = beta (1 + 3 kappa x^2). */
-void hfb_decompose_gelu_tanh_backward(hfb_builder *b, const hfb_node *node, hfb_value *const *in, hfb_value **out) {
-  const double beta = M_SQRT2 * M_2_SQRTPI / 2, kappa = 0.044715;
-  hfb_value *g = in[0], *x = in[1], *square = hfb_mul(b, x, x), *cube = hfb_mul(b, square, x);
-  hfb_value *u = hfb_mul_scalar(b, hfb_add(b, x, hfb_mul_scalar(b, cube, kappa)), beta);
-  hfb_value *t = hfb_unary(b, HFB_OP_TANH, u);
-  hfb_value *left = hfb_mul_scalar(b, hfb_add_scalar(b, t, 1), 0.5);
-  hfb_value *slope = hfb_mul_scalar(b, hfb_add_scalar(b, hfb_mul_scalar(b, square, 3 * kappa), 1), beta);
-  hfb_value *tanh_slope = one_minus(b, hfb_mul(b, t, t));
-  hfb_value *right = hfb_mul(b, hfb_mul(b, hfb_mul_scalar(b, x, 0.5), tanh_slope), slope);
-  out[0] = hfb_mul(b, g, hfb_add(b, left, right));
 }
 
 /* ---- softmax: in[0] is g, in[1] the result of the forward op ---- */

@@ -21,13 +21,15 @@ static hfb_status run_kernel(runner *r, const hfb_node *node) {
   hfb_tensor inputs[MAX_OPERANDS];
   if (node->input_count > MAX_OPERANDS) return HFB_FAIL(HFB_UNSUPPORTED, "more than %d inputs", MAX_OPERANDS);
   for (int i = 0; i < node->input_count; i++) inputs[i] = r->values[node->inputs[i]->id];
-  hfb_value *result = &node->results[0];
-  HFB_TRY(hfb_tensor_create(r->device, result->dtype, &result->shape, &r->values[result->id]));
+  hfb_tensor *results = &r->values[node->results[0].id]; /* ids of one node's results are neighbours */
+  for (int i = 0; i < node->result_count; i++) {
+    HFB_TRY(hfb_tensor_create(r->device, node->results[i].dtype, &node->results[i].shape, &results[i]));
+  }
   hfb_kernel_call call = {.node = node,
                           .input_count = node->input_count,
-                          .result_count = 1,
+                          .result_count = node->result_count,
                           .inputs = inputs,
-                          .results = &r->values[result->id],
+                          .results = results,
                           .pool = hfb_device_pool(r->device)};
   const hfb_kernel *kernel = hfb_kernel_select(&call, r->isa, r->reference_only);
   if (!kernel) return HFB_FAIL(HFB_UNSUPPORTED, "no kernel for %s", hfb_op_info_of(node->op)->name);

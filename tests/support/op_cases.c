@@ -38,7 +38,7 @@ static hfb_status parse_input(const char *line, const char *text, op_case_input 
   if (sscanf(text, "%15s %63s %7s", kind, shape, out_input->layout) < 2) return malformed(line, "bad input");
   out_input->kind = kind[0];
   out_input->bound = atoll(kind + 1);
-  if (!strchr("fwpomxbihuGH", kind[0])) return malformed(line, "unknown kind of data");
+  if (!strchr("fwnpomxbihudGHS", kind[0])) return malformed(line, "unknown kind of data");
   return parse_shape(line, shape, &out_input->shape);
 }
 
@@ -67,7 +67,9 @@ hfb_status op_case_parse(const char *line, op_case *out_case) {
 static hfb_dtype dtype_of(char kind) {
   switch (kind) {
     case 'b': return HFB_BOOL;
-    case 'i': return HFB_I64;
+    case 'i':
+    case 'S': return HFB_I64;
+    case 'd': return HFB_F64;
     case 'h': return HFB_I32;
     case 'u': return HFB_U8;
     case 'G': return HFB_BF16;
@@ -183,7 +185,13 @@ hfb_status op_case_build(const op_case *c, hfb_graph **out_graph) {
       hfb_builder_fail(&b, HFB_INVALID_ARGUMENT, "case \"%s\": bad attribute %s", c->text, text);
     }
   }
-  hfb_output_add(&b, "y", hfb_build(&b, c->op, c->input_count, inputs, parsed.count, parsed.attrs));
+  hfb_value *first = hfb_build(&b, c->op, c->input_count, inputs, parsed.count, parsed.attrs);
+  hfb_output_add(&b, "y", first);
+  for (int i = 1; first && i < first->node->result_count; i++) {
+    char name[16];
+    snprintf(name, sizeof(name), "y%d", i);
+    hfb_output_add(&b, name, &first->node->results[i]);
+  }
   hfb_status status = hfb_builder_finish(&b, out_graph);
   hfb_builder_deinit(&b);
   return status;
@@ -195,6 +203,7 @@ static double draw(const op_case_input *input, hfb_philox stream, uint64_t index
   uint32_t die = hfb_philox_u32(stream, 3 * index + 1);
   switch (input->kind) {
     case 'w': return (double)(6 * normal);
+    case 'n': return (double)(normal / 8);
     case 'p': return (double)(0.1f + 2.9f * hfb_philox_uniform(stream, index));
     case 'o': return (double)(normal - 300);
     case 'm': return die % 3 == 0 ? -INFINITY : (double)normal;
@@ -203,6 +212,8 @@ static double draw(const op_case_input *input, hfb_philox stream, uint64_t index
     case 'i':
     case 'u': return (double)hfb_philox_below(stream, index, input->bound);
     case 'h': return (double)(hfb_philox_below(stream, index, input->bound) - input->bound / 2);
+    case 'd': return (double)(1 + hfb_philox_below(stream, index, input->bound));
+    case 'S': return index == 0 ? (double)die * 0x1p21 + (double)(die >> 11) : (double)(die % 1000);
     default: return (double)normal;
   }
 }

@@ -76,7 +76,7 @@ static double f64_lt(double x, double y) { return x < y; }
 static double f64_le(double x, double y) { return x <= y; }
 
 /* Backward ops: the gradient of the result, and the x or y of the forward op. */
-static double f64_relu_backward(double g, double x) { return x > 0 ? g : 0; }
+static double f64_relu_backward(double g, double x) { return x <= 0 ? 0 : g; } /* g where x is nan */
 static double f64_sigmoid_backward(double g, double y) { return g * (1 - y) * y; }
 static double f64_tanh_backward(double g, double y) { return g * (1 - y * y); }
 static double f64_silu_backward(double g, double x) {
