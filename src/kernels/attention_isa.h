@@ -7,7 +7,7 @@
 #include "base/cpu.h"
 #include "base/status.h"
 
-enum { HFB_ATTENTION_KEEP_PAD = 128 }; /* elements of a buffer of factors besides those asked for */
+enum { HFB_ATTENTION_KEEP_PAD = 192 }; /* elements of a buffer of factors besides those asked for */
 
 typedef struct hfb_attention_dropout {
   int64_t seed, step, site;

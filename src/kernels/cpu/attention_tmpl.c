@@ -121,10 +121,10 @@ static const float *keep(const hfb_attention_dropout *dropout, int64_t index, in
   const vec_u32 last_dropped = hfb_vec_set1_bits((dropout->threshold << 8) - 1);
   const vec_f32 factor = hfb_vec_set1(dropout->factor);
   const int64_t first = index / VEC_RANDOM_GROUP, offset = index % VEC_RANDOM_GROUP;
-  for (int64_t i = 0; i < offset + count; i += VEC_RANDOM_GROUP) {
-    vec_u32 words[VEC_RANDOM_VECTORS];
-    hfb_vec_random_group(&random, first + i / VEC_RANDOM_GROUP, words);
-    HFB_UNROLL for (int j = 0; j < VEC_RANDOM_VECTORS; j++) {
+  for (int64_t i = 0; i < offset + count; i += VEC_RANDOM_MOST_GROUPS * VEC_RANDOM_GROUP) {
+    vec_u32 words[VEC_RANDOM_MOST_GROUPS * VEC_RANDOM_VECTORS];
+    hfb_vec_random_groups(&random, first + i / VEC_RANDOM_GROUP, VEC_RANDOM_MOST_GROUPS, words);
+    HFB_UNROLL for (int j = 0; j < VEC_RANDOM_MOST_GROUPS * VEC_RANDOM_VECTORS; j++) {
       const vec_mask is_kept = hfb_vec_gt_bits(words[j], last_dropped);
       hfb_vec_store(buffer + i + j * VEC_F32_LANES, hfb_vec_select(is_kept, factor, hfb_vec_zero()));
     }

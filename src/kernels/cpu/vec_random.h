@@ -16,6 +16,8 @@ enum {
   VEC_RANDOM_VECTORS = VEC_RANDOM_GROUP / VEC_F32_LANES,    /* of such a group */
   VEC_RANDOM_COUNTERS = 16,
   VEC_RANDOM_ROUNDS = 10,
+  VEC_RANDOM_MOST_GROUPS = VEC_F32_LANES >= 16 ? 2 : 1,     /* whose states fit the registers together */
+  VEC_RANDOM_MOST_CHAINS = 2 * VEC_RANDOM_MOST_GROUPS,
 };
 
 typedef struct vec_random {
@@ -32,39 +34,52 @@ static inline vec_random hfb_vec_random_start(int64_t seed, int64_t step, int64_
   return random;
 }
 
-/* One round on the counters of two vectors: turn by turn, so that each hides the latency of the other. */
-HFB_ALWAYS_INLINE void hfb_vec_random_round(const uint64_t keys[2], vec_u64 words[2][4]) {
+/* One round on the counters of `chains` vectors: turn by turn, so that each hides the latency of the others. */
+HFB_ALWAYS_INLINE void hfb_vec_random_round(const int chains, const uint64_t keys[2], vec_u64 (*words)[4]) {
   const vec_u64 zero = {0};
-  vec_u64 product0[2], product1[2];
-  HFB_UNROLL for (int i = 0; i < 2; i++) product1[i] = hfb_vec_mul_wide(zero + 0xCD9E8D57u, words[i][2]);
-  HFB_UNROLL for (int i = 0; i < 2; i++) product0[i] = hfb_vec_mul_wide(zero + 0xD2511F53u, words[i][0]);
-  HFB_UNROLL for (int i = 0; i < 2; i++) words[i][0] = hfb_vec_xor3(product1[i] >> 32, words[i][1], zero + keys[0]);
-  HFB_UNROLL for (int i = 0; i < 2; i++) words[i][2] = hfb_vec_xor3(product0[i] >> 32, words[i][3], zero + keys[1]);
-  HFB_UNROLL for (int i = 0; i < 2; i++) words[i][1] = product1[i];
-  HFB_UNROLL for (int i = 0; i < 2; i++) words[i][3] = product0[i];
+  vec_u64 product0[VEC_RANDOM_MOST_CHAINS], product1[VEC_RANDOM_MOST_CHAINS];
+  HFB_UNROLL for (int i = 0; i < chains; i++) product1[i] = hfb_vec_mul_wide(zero + 0xCD9E8D57u, words[i][2]);
+  HFB_UNROLL for (int i = 0; i < chains; i++) product0[i] = hfb_vec_mul_wide(zero + 0xD2511F53u, words[i][0]);
+  HFB_UNROLL for (int i = 0; i < chains; i++) {
+    words[i][0] = hfb_vec_xor3(product1[i] >> 32, words[i][1], zero + keys[0]);
+  }
+  HFB_UNROLL for (int i = 0; i < chains; i++) {
+    words[i][2] = hfb_vec_xor3(product0[i] >> 32, words[i][3], zero + keys[1]);
+  }
+  HFB_UNROLL for (int i = 0; i < chains; i++) words[i][1] = product1[i];
+  HFB_UNROLL for (int i = 0; i < chains; i++) words[i][3] = product0[i];
 }
 
-/* hfb_random_word of the elements [64 * group, 64 * group + 64). */
-HFB_ALWAYS_INLINE void hfb_vec_random_group(const vec_random *random, int64_t group, vec_u32 out[VEC_RANDOM_VECTORS]) {
+/* hfb_random_word of the elements [64 * group, 64 * (group + groups)), for a constant number of groups, at most
+ * VEC_RANDOM_MOST_GROUPS. Each part of a group has two chains, of its even counters and of its odd ones. */
+HFB_ALWAYS_INLINE void hfb_vec_random_groups(const vec_random *random, int64_t group, const int groups, vec_u32 *out) {
   static const uint64_t even_lanes[VEC_RANDOM_COUNTERS / 2] = {0, 2, 4, 6, 8, 10, 12, 14};
+  const int parts = VEC_RANDOM_COUNTERS / VEC_F32_LANES;
   const vec_u64 zero = {0};
-  HFB_UNROLL for (int part = 0; part < VEC_RANDOM_COUNTERS / VEC_F32_LANES; part++) {
-    const uint64_t first = (uint64_t)group * VEC_RANDOM_COUNTERS + (uint64_t)(part * VEC_F32_LANES);
-    vec_u64 lanes, words[2][4]; /* of the even counters and of the odd ones */
+  HFB_UNROLL for (int part = 0; part < parts; part++) {
+    vec_u64 lanes, words[VEC_RANDOM_MOST_CHAINS][4];
     memcpy(&lanes, even_lanes, sizeof lanes);
-    HFB_UNROLL for (int i = 0; i < 2; i++) {
-      words[i][0] = lanes + (first + (uint64_t)i);
+    HFB_UNROLL for (int i = 0; i < 2 * groups; i++) {
+      const uint64_t first = (uint64_t)(group + i / 2) * VEC_RANDOM_COUNTERS + (uint64_t)(part * VEC_F32_LANES);
+      words[i][0] = lanes + (first + (uint64_t)(i % 2));
       words[i][1] = zero + (first >> 32);
       words[i][2] = zero + random->step;
       words[i][3] = zero + random->site;
     }
     HFB_UNROLL for (int round = 0; round < VEC_RANDOM_ROUNDS; round++) {
-      hfb_vec_random_round(random->keys[round], words);
+      hfb_vec_random_round(2 * groups, random->keys[round], words);
     }
-    HFB_UNROLL for (int word = 0; word < 4; word++) {
-      out[word * (VEC_RANDOM_COUNTERS / VEC_F32_LANES) + part] = hfb_vec_zip_low(words[0][word], words[1][word]);
+    HFB_UNROLL for (int i = 0; i < groups; i++) {
+      HFB_UNROLL for (int word = 0; word < 4; word++) {
+        out[(i * 4 + word) * parts + part] = hfb_vec_zip_low(words[2 * i][word], words[2 * i + 1][word]);
+      }
     }
   }
+}
+
+/* hfb_random_word of the elements [64 * group, 64 * group + 64). */
+HFB_ALWAYS_INLINE void hfb_vec_random_group(const vec_random *random, int64_t group, vec_u32 out[VEC_RANDOM_VECTORS]) {
+  hfb_vec_random_groups(random, group, 1, out);
 }
 
 #endif
