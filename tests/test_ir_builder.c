@@ -232,6 +232,48 @@ static void test_the_first_failure_is_the_one_reported(void **state) {
                "encoder.layer.3: matmul(f32[2,3], f32[2,3]): 3 columns of input 0 against 2 rows of input 1");
 }
 
+/* Sites count through all scopes and kinds of random ops; all draw from one state, whose name has no scope. */
+static void test_random_sites(void **state) {
+  (void)state;
+  hfb_builder b = start();
+  hfb_value *x = hfb_input(&b, "x", HFB_F32, SHAPE(2, 3));
+  hfb_scope_push(&b, "layer");
+  hfb_value *y = hfb_dropout(&b, x, 0.5);
+  hfb_scope_pop(&b);
+  y = hfb_dropout(&b, y, 0.25);
+  hfb_scope_push(&b, "m");
+  hfb_value *mask = hfb_random_mask(&b, SHAPE(3, 1), 0.125);
+  y = hfb_dropout(&b, y, 0);
+  hfb_scope_pop(&b);
+  hfb_output_add(&b, "y", y);
+  hfb_output_add(&b, "mask", mask);
+  hfb_value *random = hfb_random_state(&b);
+  hfb_update_add(&b, random, hfb_add(&b, random, hfb_constant_i64(&b, SHAPE(2), (int64_t[]){0, 1})));
+  hfb_graph *graph = finish(&b);
+  ir_assert_prints(graph,
+                   "graph \"g\" {\n"
+                   "  %0 = input(name=\"x\") : f32[2,3]\n"
+                   "  %1 = parameter(name=\"random_state\", padding_idx=-1, init=6, init_a=0, init_b=0, trainable=0, "
+                   "buffer=1, scope=\"layer\") : i64[2]\n"
+                   "  %2 = dropout(%0, %1; p=0.5, site=0, scope=\"layer\") : f32[2,3]\n"
+                   "  %3 = dropout(%2, %1; p=0.25, site=1) : f32[2,3]\n"
+                   "  %4 = iota(axis=0, scope=\"m\") : i64[3]\n"
+                   "  %5 = reshape(%4; scope=\"m\") : i64[3,1]\n"
+                   "  %6 = slice(%1; starts=[0], limits=[1], steps=[1], scope=\"m\") : i64[1]\n"
+                   "  %7 = reshape(%6; scope=\"m\") : i64[]\n"
+                   "  %8 = slice(%1; starts=[1], limits=[2], steps=[1], scope=\"m\") : i64[1]\n"
+                   "  %9 = reshape(%8; scope=\"m\") : i64[]\n"
+                   "  %10 = random_keep(%5, %7, %9; p=0.125, site=2, scope=\"m\") : bool[3,1]\n"
+                   "  %11 = dropout(%3, %1; p=0, site=3, scope=\"m\") : f32[2,3]\n"
+                   "  %12 = constant(data=[0,1]) : i64[2]\n"
+                   "  %13 = add(%1, %12) : i64[2]\n"
+                   "  output \"y\" = %11\n"
+                   "  output \"mask\" = %10\n"
+                   "  update %1 = %13\n"
+                   "}\n");
+  hfb_graph_destroy(graph);
+}
+
 static void test_finish_verifies(void **state) {
   (void)state;
   hfb_builder b = start();
@@ -317,6 +359,30 @@ static void concat_nothing(hfb_builder *b, hfb_value *x) {
 static void deep_shape(hfb_builder *b, hfb_value *x) {
   hfb_full(b, HFB_F32, hfb_shape_of(9, (int64_t[]){1, 1, 1, 1, 1, 1, 1, 1, 1}), 0);
 }
+static void update_without_value(hfb_builder *b, hfb_value *x) {
+  hfb_update_add(b, hfb_random_state(b), NULL);
+}
+static void update_without_parameter(hfb_builder *b, hfb_value *x) {
+  hfb_update_add(b, NULL, x);
+}
+static void update_of_an_input(hfb_builder *b, hfb_value *x) {
+  hfb_update_add(b, x, x);
+}
+static void update_of_another_type(hfb_builder *b, hfb_value *x) {
+  hfb_update_add(b, hfb_random_state(b), x);
+}
+static void update_twice(hfb_builder *b, hfb_value *x) {
+  hfb_value *state = hfb_random_state(b);
+  hfb_update_add(b, state, state);
+  hfb_update_add(b, state, state);
+}
+static void certain_dropout(hfb_builder *b, hfb_value *x) {
+  hfb_dropout(b, x, 1);
+}
+static void state_of_another_shape(hfb_builder *b, hfb_value *x) {
+  hfb_parameter_named(b, HFB_RANDOM_STATE, HFB_I64, SHAPE(3), (hfb_init){.padding_idx = -1});
+  hfb_dropout(b, x, 0.5);
+}
 static void too_many_attributes(hfb_builder *b, hfb_value *x) {
   hfb_attr attrs[HFB_ATTR_COUNT + 1] = {0};
   hfb_build(b, HFB_OP_NEG, 1, &x, HFB_ATTR_COUNT + 1, attrs);
@@ -350,7 +416,14 @@ static const struct {
     {expand_new_free_dim, HFB_INVALID_ARGUMENT, "shape [-1,2,3] has a negative extent"},
     {concat_nothing, HFB_INVALID_ARGUMENT, "0 inputs given; it takes at least 1"},
     {deep_shape, HFB_INVALID_ARGUMENT, "attribute shape has 9 values; at most 8"},
-    {too_many_attributes, HFB_INVALID_ARGUMENT, "neg: 24 attributes"},
+    {update_without_value, HFB_INVALID_ARGUMENT, "an update without a value"},
+    {update_without_parameter, HFB_INVALID_ARGUMENT, "an update without a parameter"},
+    {update_of_an_input, HFB_INVALID_ARGUMENT, "an update of something that is no parameter"},
+    {update_of_another_type, HFB_MISMATCH, "parameter \"random_state\" is i64[2], its update f32[2,3]"},
+    {update_twice, HFB_INVALID_ARGUMENT, "parameter \"random_state\" is updated twice"},
+    {certain_dropout, HFB_INVALID_ARGUMENT, "p is 1; it must lie in [0, 1)"},
+    {state_of_another_shape, HFB_MISMATCH, "parameter \"random_state\" is used with shape [3] and with shape [2]"},
+    {too_many_attributes, HFB_INVALID_ARGUMENT, "neg: 30 attributes"},
 };
 
 static void test_failures_are_named(void **state) {
@@ -370,6 +443,7 @@ int main(void) {
       cmocka_unit_test(test_scopes_and_tied_parameters),
       cmocka_unit_test(test_a_tied_parameter_of_another_shape_fails),
       cmocka_unit_test(test_the_first_failure_is_the_one_reported),
+      cmocka_unit_test(test_random_sites),
       cmocka_unit_test(test_finish_verifies),
       cmocka_unit_test(test_failures_are_named),
   };

@@ -32,20 +32,26 @@ static const ir_case ir_cases[] = {
 
 enum { IR_CASE_COUNT = sizeof(ir_cases) / sizeof(ir_cases[0]) };
 
-/* The text of a graph with one op: an input for each type in `c->inputs`, the op, its result as output "out". */
+/* The text of a graph with one op: an input for each type in `c->inputs`, the op, its results as outputs "out", "out1",
+ * ... */
 static inline void ir_case_text(const ir_case *c, hfb_strbuf *out) {
   hfb_strbuf_printf(out, "graph \"case\" {\n");
   char types[256], *rest = types, *type;
   snprintf(types, sizeof(types), "%s", c->inputs);
-  int count = 0;
+  int count = 0, results = 1;
   while ((type = strtok_r(rest, " ", &rest))) {
     hfb_strbuf_printf(out, "  %%%d = input(name=\"in%d\") : %s\n", count, count, type);
     count++;
   }
-  hfb_strbuf_printf(out, "  %%%d = %s(", count, hfb_op_info_of(c->op)->name);
+  for (const char *at = c->result; *at; at++) results += *at == ' ';
+  for (int i = 0; i < results; i++) hfb_strbuf_printf(out, i ? ", %%%d" : "  %%%d", count + i);
+  hfb_strbuf_printf(out, " = %s(", hfb_op_info_of(c->op)->name);
   for (int i = 0; i < count; i++) hfb_strbuf_printf(out, i ? ", %%%d" : "%%%d", i);
-  hfb_strbuf_printf(out, "%s%s) : %s\n  output \"out\" = %%%d\n}\n", count > 0 && c->attrs[0] ? "; " : "", c->attrs,
-                    c->result, count);
+  hfb_strbuf_printf(out, "%s%s) : ", count > 0 && c->attrs[0] ? "; " : "", c->attrs);
+  for (const char *at = c->result; *at; at++) hfb_strbuf_printf(out, *at == ' ' ? ", " : "%c", *at);
+  hfb_strbuf_printf(out, "\n  output \"out\" = %%%d\n", count);
+  for (int i = 1; i < results; i++) hfb_strbuf_printf(out, "  output \"out%d\" = %%%d\n", i, count + i);
+  hfb_strbuf_printf(out, "}\n");
   assert_int_equal(hfb_strbuf_status(out), HFB_OK);
 }
 

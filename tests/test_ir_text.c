@@ -15,6 +15,7 @@ static void assert_round_trip(const hfb_graph *graph) {
   assert_int_equal(hfb_graph_verify(again), HFB_OK);
   assert_int_equal(again->node_count, graph->node_count);
   assert_int_equal(again->output_count, graph->output_count);
+  assert_int_equal(again->update_count, graph->update_count);
   ir_assert_prints(again, hfb_strbuf_text(&first));
   hfb_graph_destroy(again);
   hfb_strbuf_deinit(&first);
@@ -46,6 +47,40 @@ static const char tiny[] =
     "  output \"last \\\\\" = %8\n"
     "  output \"again\" = %5\n"
     "}\n";
+
+static const char trained[] =
+    "graph \"trained\" {\n"
+    "  %0 = parameter(name=\"w\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[3]\n"
+    "  %1 = parameter(name=\"mean\", padding_idx=-1, init=0, init_a=0, init_b=0, trainable=0, buffer=1) : f32[3]\n"
+    "  %2 = parameter(name=\"square\", padding_idx=-1, init=0, init_a=0, init_b=0, trainable=0, buffer=1) : f32[3]\n"
+    "  %3 = parameter(name=\"step\", padding_idx=-1, init=0, init_a=0, init_b=0, trainable=0, buffer=1) : f64[]\n"
+    "  %4 = parameter(name=\"random_state\", padding_idx=-1, init=6, init_a=0, init_b=0, trainable=0, buffer=1) : "
+    "i64[2]\n"
+    "  %5 = input(name=\"g\") : f32[3]\n"
+    "  %6 = dropout(%5, %4; p=0.10000000000000001, site=0) : f32[3]\n"
+    "  %7 = add_scalar(%3; value=1) : f64[]\n"
+    "  %8, %9, %10 = adam(%0, %1, %2, %6, %7; eps=0.5, learning_rate=0.125, beta1=0.5, beta2=0.75) : f32[3], f32[3], "
+    "f32[3]\n"
+    "  output \"old\" = %0\n"
+    "  output \"new\" = %8\n"
+    "  update %0 = %8\n"
+    "  update %2 = %10\n"
+    "  update %1 = %9\n"
+    "  update %3 = %7\n"
+    "}\n";
+
+/* Several results of one node, and updates in the order in which they were added. */
+static void test_updates_print_and_parse_back(void **state) {
+  (void)state;
+  hfb_graph *graph = ir_parse(trained);
+  ir_assert_prints(graph, trained);
+  assert_round_trip(graph);
+  assert_int_equal(graph->update_count, 4);
+  assert_ptr_equal(graph->updates[1].parameter, graph->parameters[2]);
+  assert_ptr_equal(graph->updates[1].value, &graph->nodes[8]->results[2]);
+  assert_int_equal(graph->nodes[8]->results[2].result, 2);
+  hfb_graph_destroy(graph);
+}
 
 static void test_canonical_text_is_a_fixed_point(void **state) {
   (void)state;
@@ -121,6 +156,7 @@ static void test_constants_keep_every_bit(void **state) {
 }
 
 #define X "%x = input(name=\"x\") : f32[2,3]\n"
+#define W "%w = parameter(name=\"w\", padding_idx=-1, init=0, init_a=0, init_b=0, trainable=1, buffer=0) : f32[3]\n"
 
 static const struct {
   const char *text, *message;
@@ -137,7 +173,7 @@ static const struct {
     {"graph \"g\"", "line 1: expected '{' but the text ends"},
     {"graph \"g\" {\n", "line 2: expected output but the text ends"},
     {"graph \"g\" {\n} x", "line 2: text behind the closing '}': 'x'"},
-    {"graph \"g\" {\n\n  input \"x\" }", "line 3: expected output, not input"},
+    {"graph \"g\" {\n\n  input \"x\" }", "line 3: expected output or update, not input"},
     {"graph \"g\" {\n  % = neg() : f32[] }", "line 2: '%' without the name of a value"},
     {"graph \"g\" {\n" X "%x = neg(%x) : f32[2,3] }", "line 3: value %x is defined twice"},
     {"graph \"g\" {\n" X "%y, %y = neg(%x) : f32[2,3] }", "line 3: value %y is defined twice"},
@@ -178,6 +214,15 @@ static const struct {
     {"graph \"g\" {\n" X "output \"\" = %x }", "an output without a name"},
     {"graph \"g\" {\n" X "output \"x\" = %z }", "line 3: value %z is used before it is defined"},
     {"graph \"g\" {\n" X "output x = %x }", "line 3: expected '\"' before 'x = %x }'"},
+    {"graph \"g\" {\n" X "update %x = %x }", "line 3: graph \"g\": an update of something that is no parameter of it"},
+    {"graph \"g\" {\n" X W "update %w = %x }", "parameter \"w\" is f32[3], its update f32[2,3]"},
+    {"graph \"g\" {\n" X W "%y = cast(%w) : f64[3]\nupdate %w = %y }", "parameter \"w\" is f32[3], its update f64[3]"},
+    {"graph \"g\" {\n" X W "update %w = %w\nupdate %w = %w }",
+     "line 5: graph \"g\": parameter \"w\" is updated twice"},
+    {"graph \"g\" {\n" X W "update %w = %z }", "line 4: value %z is used before it is defined"},
+    {"graph \"g\" {\n" X W "update %z = %w }", "line 4: value %z is used before it is defined"},
+    {"graph \"g\" {\n" X W "update %w %w }", "line 4: expected '=' before '%w }'"},
+    {"graph \"g\" {\n" X W "update \"w\" = %w }", "line 4: expected '%' before '\"w\""},
     {"graph \"g\" {\n%aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = neg() : f32[] }",
      "line 2: a value is longer than 63 bytes"},
 };
@@ -241,11 +286,11 @@ static void test_many_nodes_and_names(void **state) {
 }
 
 /* Parse, print, decompose, convert and build with the nth allocation failing. True when nothing failed. */
-static bool run_with_faults(void) {
+static bool run_with_faults(const char *source) {
   hfb_graph *graph = NULL, *other = NULL;
   hfb_strbuf text;
   hfb_strbuf_init(&text);
-  hfb_status status = hfb_graph_parse(tiny, strlen(tiny), &graph);
+  hfb_status status = hfb_graph_parse(source, strlen(source), &graph);
   if (status == HFB_OK) status = hfb_graph_print(graph, &text);
   if (status == HFB_OK) status = hfb_graph_decompose(graph, &other);
   hfb_graph_destroy(other);
@@ -282,11 +327,11 @@ static bool run_with_faults(void) {
 
 static void test_every_failing_allocation_is_reported(void **state) {
   (void)state;
-  for (int sticky = 0; sticky < 2; sticky++) {
-    int nth = 1;
+  for (int run = 0; run < 4; run++) {
+    int nth = 1, sticky = run % 2;
     for (;; nth++) {
       hfb_mem_fail_at(nth, sticky);
-      bool passed = run_with_faults();
+      bool passed = run_with_faults(run < 2 ? tiny : trained);
       int64_t used = hfb_mem_fail_at(0, 0);
       if (passed) {
         assert_true(used < nth); /* the fault was never reached */
@@ -301,6 +346,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_every_case_prints_and_parses_back),
       cmocka_unit_test(test_canonical_text_is_a_fixed_point),
+      cmocka_unit_test(test_updates_print_and_parse_back),
       cmocka_unit_test(test_free_form),
       cmocka_unit_test(test_constants_keep_every_bit),
       cmocka_unit_test(test_bad_texts_are_refused_by_line),

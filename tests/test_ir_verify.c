@@ -8,8 +8,10 @@ static const char text[] =
     "  %2 = parameter(name=\"w\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[3]\n"
     "  %3 = add(%0, %2) : f32[2,3]\n"
     "  %4 = softmax(%3; axis=1, scope=\"s\") : f32[2,3]\n"
+    "  %5 = mul_scalar(%2; value=2) : f32[3]\n"
     "  output \"x\" = %4\n"
     "  output \"y\" = %3\n"
+    "  update %2 = %5\n"
     "}\n";
 
 enum { ADD = 3, SOFTMAX = 4 };
@@ -164,6 +166,32 @@ static void output_of_another_graph(hfb_graph *graph) {
 static void output_not_listed(hfb_graph *graph) {
   graph->output_count--;
 }
+static void update_of_an_input(hfb_graph *graph) {
+  graph->updates[0].parameter = graph->inputs[0];
+}
+static void update_of_an_inner_value(hfb_graph *graph) {
+  graph->updates[0].parameter = graph->updates[0].value;
+}
+static void update_of_nothing(hfb_graph *graph) {
+  graph->updates[0].parameter = NULL;
+}
+static void update_without_value(hfb_graph *graph) {
+  graph->updates[0].value = NULL;
+}
+static void update_of_another_shape(hfb_graph *graph) {
+  graph->updates[0].value = graph->outputs[0].value;
+}
+static void update_of_another_graph(hfb_graph *graph) {
+  static hfb_value copy;
+  copy = *graph->updates[0].value;
+  graph->updates[0].value = &copy;
+}
+static void parameter_updated_twice(hfb_graph *graph) {
+  static hfb_update twice[2];
+  twice[0] = twice[1] = graph->updates[0];
+  graph->updates = twice;
+  graph->update_count = 2;
+}
 
 static const struct {
   damage_fn damage;
@@ -191,7 +219,7 @@ static const struct {
     {wrong_result_index, "node 3 (add): result 0 points elsewhere"},
     {wrong_producer, "node 4 (softmax): result 0 points elsewhere"},
     {wrong_result_count, "2 results; the op table has 1"},
-    {value_count_too_large, "graph \"g\": 5 values counted, 6 recorded"},
+    {value_count_too_large, "graph \"g\": 6 values counted, 7 recorded"},
     {attribute_missing, "attribute axis is missing"},
     {attribute_out_of_range, "node 4: s: softmax(f32[2,3]): axis 2 does not exist"},
     {attribute_of_another_op, "it has no attribute eps"},
@@ -209,6 +237,13 @@ static const struct {
     {output_without_value, "output \"x\" is no value of this graph"},
     {output_of_another_graph, "output \"x\" is no value of this graph"},
     {output_not_listed, "1 outputs under 2 names"},
+    {update_of_an_input, "update 0 is not sound"},
+    {update_of_an_inner_value, "update 0 is not sound"},
+    {update_of_nothing, "update 0 is not sound"},
+    {update_without_value, "update 0 is not sound"},
+    {update_of_another_shape, "update 0 is not sound"},
+    {update_of_another_graph, "update 0 is not sound"},
+    {parameter_updated_twice, "update 1 is not sound"},
 };
 
 static void test_good_graphs_pass(void **state) {
