@@ -6,7 +6,7 @@
 #include "compile/causal.h"
 #include "device/tensor.h"
 
-enum { MAX_TERMS = 512, MAX_SLOTS = 64, MAX_SITES = 16 };
+enum { MAX_TERMS = 512, MAX_SLOTS = 64, MAX_SITES = 16, MAX_STORES = HFB_STEP_MAX_RESULTS };
 
 /* One value at one index map: lowered once. */
 typedef struct memo_entry {
@@ -31,8 +31,11 @@ typedef struct lowering {
   int slot_count;
   int64_t sites[MAX_SITES]; /* of random masks */
   int site_count;
+  const hfb_value *extras[MAX_STORES]; /* stored beside the root */
+  int extra_terms[MAX_STORES];
+  int extra_count;
   const hfb_value *blocked;
-  bool blocked_tile;
+  bool blocked_tile, blocked_extra;
   hfb_status status;
 } lowering;
 
@@ -232,10 +235,15 @@ static int lower_gather(lowering *l, const hfb_value *value, const hfb_index_map
   return lower_value(l, x, &x_map);
 }
 
+/* The value is made by this loop, though it is stored. */
+static bool is_own(const lowering *l, const hfb_value *value) {
+  return value == l->root || (l->p->is_extra[value->id] && l->p->root[value->id] == l->root);
+}
+
 static int lower_move(lowering *l, const hfb_value *value, const hfb_index_map *map) {
   hfb_view view;
   const hfb_value *blocker = NULL;
-  if (hfb_partition_view(l->p, l->storage, value, &view, &blocker) && view.base != l->root) {
+  if (hfb_partition_view(l->p, l->storage, value, &view, &blocker) && !is_own(l, view.base)) {
     return load_term(l, value, slot_of(l, view.base), &view, map);
   }
   hfb_index_map input_map;
@@ -269,7 +277,7 @@ static int lower_tile(lowering *l, const hfb_value *value, const hfb_index_map *
 
 static int lower_op(lowering *l, const hfb_value *value, const hfb_index_map *map) {
   if (value == l->tile) return lower_tile(l, value, map);
-  if (value != l->root && hfb_partition_is_stored(l->p, value)) {
+  if (!is_own(l, value) && hfb_partition_is_stored(l->p, value)) {
     hfb_view view = {.base = value};
     memcpy(view.strides, l->storage[value->id].strides, sizeof view.strides);
     return load_term(l, value, slot_of(l, value), &view, map);
@@ -460,9 +468,12 @@ static void swap_dims(hfb_loop *loop, int a, int b) {
     loop->terms[i].strides[a] = loop->terms[i].strides[b];
     loop->terms[i].strides[b] = keep;
   }
-  const int64_t stride = loop->stores[0].strides[a], extent = loop->extent[a];
-  loop->stores[0].strides[a] = loop->stores[0].strides[b];
-  loop->stores[0].strides[b] = stride;
+  for (int i = 0; i < loop->store_count; i++) {
+    const int64_t keep = loop->stores[i].strides[a];
+    loop->stores[i].strides[a] = loop->stores[i].strides[b];
+    loop->stores[i].strides[b] = keep;
+  }
+  const int64_t extent = loop->extent[a];
   loop->extent[a] = loop->extent[b];
   loop->extent[b] = extent;
 }
@@ -489,8 +500,10 @@ static void split_single_row(hfb_loop *loop) {
     loop->terms[i].strides[1] = loop->terms[i].strides[0];
     loop->terms[i].strides[0] *= inner;
   }
-  loop->stores[0].strides[1] = loop->stores[0].strides[0];
-  loop->stores[0].strides[0] *= inner;
+  for (int i = 0; i < loop->store_count; i++) {
+    loop->stores[i].strides[1] = loop->stores[i].strides[0];
+    loop->stores[i].strides[0] *= inner;
+  }
 }
 
 static void mark_per_row(hfb_loop *loop) {
@@ -527,39 +540,64 @@ static hfb_status add_slots(lowering *l, hfb_loop *loop, hfb_lowered *out) {
   return l->status;
 }
 
-/* Copies the terms out of the work area and adds the store of the root. */
+/* Where the elements of a stored value of the loop's own go; `shape` is the one that `map` belongs to. */
+static void set_store(lowering *l, const hfb_value *value, const hfb_shape *shape, const hfb_index_map *map, int term,
+                      hfb_store *store) {
+  int64_t strides[HFB_MAX_RANK];
+  store->term = term;
+  store->slot = slot_of(l, value);
+  if (hfb_shape_equal(shape, &value->shape)) memcpy(strides, l->storage[value->id].strides, sizeof strides);
+  else hfb_shape_strides(shape, strides); /* the root is row-major, and so is its reshape */
+  for (int d = 0; d < map->rank; d++) {
+    for (int i = 0; i < HFB_LOOP_MAX_RANK; i++) store->strides[i] += map->dim[d].coef[i] * strides[d];
+  }
+}
+
+/* Copies the terms out of the work area and adds the stores of the root and of the extras. */
 static hfb_status build_loop(lowering *l, int root_term, const hfb_value *start, const hfb_index_map *map,
                              hfb_lowered *out) {
   hfb_loop *loop = hfb_arena_alloc(l->arena, 1, sizeof *loop);
   if (!loop) return HFB_OUT_OF_MEMORY;
   loop->terms = hfb_arena_alloc(l->arena, (size_t)l->term_count, sizeof *loop->terms);
-  loop->stores = hfb_arena_alloc(l->arena, 1, sizeof *loop->stores);
+  loop->stores = hfb_arena_alloc(l->arena, (size_t)l->extra_count + 1, sizeof *loop->stores);
   if (!loop->terms || !loop->stores) return HFB_OUT_OF_MEMORY;
   loop->kind = !l->tile ? HFB_LOOP_ROWS : l->p->is_score[l->root->id] ? HFB_LOOP_SCORE : HFB_LOOP_TILE;
   loop->rank = l->space.rank;
   memcpy(loop->extent, l->space.extent, sizeof loop->extent);
   loop->term_count = l->term_count;
   memcpy(loop->terms, l->terms, (size_t)l->term_count * sizeof *l->terms);
-  loop->store_count = 1;
-  hfb_store *store = &loop->stores[0];
-  store->term = root_term;
+  loop->store_count = 1 + l->extra_count;
   if (l->tile) { /* rewritten in place */
     int64_t row_major[HFB_MAX_RANK];
     hfb_shape space = {.rank = l->space.rank};
     memcpy(space.dim, l->space.extent, sizeof l->space.extent);
     hfb_shape_strides(&space, row_major);
-    memcpy(store->strides, row_major, sizeof store->strides);
+    loop->stores[0].term = root_term;
+    memcpy(loop->stores[0].strides, row_major, sizeof loop->stores[0].strides);
   } else {
-    int64_t strides[HFB_MAX_RANK];
-    store->slot = slot_of(l, l->root);
-    if (start == l->root) memcpy(strides, l->storage[l->root->id].strides, sizeof strides);
-    else hfb_shape_strides(&start->shape, strides); /* the root is row-major, and so is its reshape */
-    for (int d = 0; d < map->rank; d++) {
-      for (int i = 0; i < HFB_LOOP_MAX_RANK; i++) store->strides[i] += map->dim[d].coef[i] * strides[d];
-    }
+    set_store(l, l->root, &start->shape, map, root_term, &loop->stores[0]);
+    for (int i = 0; i < l->extra_count; i++)
+      set_store(l, l->extras[i], &start->shape, map, l->extra_terms[i], &loop->stores[1 + i]);
   }
   out->loop = loop;
   return add_slots(l, loop, out);
+}
+
+/* The terms of the values that the loop stores beside its root. */
+static void lower_extras(lowering *l, const hfb_value *start, const hfb_index_map *map) {
+  const hfb_graph *graph = l->p->graph;
+  if (!l->p->has_extras[l->root->id]) return;
+  for (int i = 0; i < l->root->node->id && !l->blocked && l->status == HFB_OK; i++) {
+    const hfb_value *value = &graph->nodes[i]->results[0];
+    if (!l->p->is_extra[value->id] || l->p->root[value->id] != l->root) continue;
+    if (start != l->root || l->extra_count == MAX_STORES - 1) {
+      l->blocked_extra = true;
+      block(l, value);
+      return;
+    }
+    l->extras[l->extra_count] = value;
+    l->extra_terms[l->extra_count++] = lower_value(l, value, map);
+  }
 }
 
 static hfb_status finish_loop(lowering *l, hfb_lowered *out) {
@@ -593,10 +631,15 @@ hfb_status hfb_lower_root(const hfb_partition *partition, const hfb_storage *sto
     const hfb_value *start = NULL;
     int term = -1;
     if (choose_space(&l, &start, &map)) term = start == root ? lower_op(&l, root, &map) : lower_value(&l, start, &map);
+    if (term >= 0 && !l.blocked) lower_extras(&l, start, &map);
     status = l.status;
     if (status == HFB_OK && term >= 0 && !l.blocked) status = build_loop(&l, term, start, &map, out_lowered);
     if (status == HFB_OK && out_lowered->loop) status = finish_loop(&l, out_lowered);
-    if (l.blocked) out_lowered->blocked = l.blocked, out_lowered->blocked_tile = l.blocked_tile;
+    if (l.blocked) {
+      out_lowered->blocked = l.blocked;
+      out_lowered->blocked_tile = l.blocked_tile;
+      out_lowered->blocked_extra = l.blocked_extra;
+    }
   }
   hfb_mem_free(l.terms);
   hfb_mem_free(l.memo);

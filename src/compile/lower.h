@@ -9,6 +9,7 @@ typedef struct hfb_lowered {
   const hfb_value **slot_values; /* by slot; NULL for the tile or score slot */
   const hfb_value *blocked;      /* not NULL: this value must be stored first; sweep and lower again */
   bool blocked_tile;             /* `blocked` is a product that must not be fused */
+  bool blocked_extra;            /* `blocked` must be stored by a loop of its own */
 } hfb_lowered;
 
 /* The loop that computes and stores `root`. Scores (of attention) give a SCORE loop over (batch, head, query, key),

@@ -154,6 +154,9 @@ hfb_status hfb_partition_create(const hfb_graph *graph, hfb_partition **out_part
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_value *), &p->tile);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof *p->chains, &p->chains);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_leaf);
+  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->no_extra);
+  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_extra);
+  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->has_extras);
   if (status != HFB_OK) {
     hfb_partition_destroy(p);
     return status;
@@ -173,11 +176,15 @@ void hfb_partition_destroy(hfb_partition *partition) {
   hfb_mem_free(partition->tile);
   hfb_mem_free(partition->chains);
   hfb_mem_free(partition->is_leaf);
+  hfb_mem_free(partition->no_extra);
+  hfb_mem_free(partition->is_extra);
+  hfb_mem_free(partition->has_extras);
   hfb_mem_free(partition);
 }
 
 bool hfb_partition_is_stored(const hfb_partition *partition, const hfb_value *value) {
-  return is_outside(value) || (partition->root[value->id] == value && !partition->is_score[value->id]);
+  return is_outside(value) || partition->is_extra[value->id] ||
+         (partition->root[value->id] == value && !partition->is_score[value->id]);
 }
 
 /* ---- what must be stored ---------------------------------------- */
@@ -282,7 +289,7 @@ static bool dear_to_repeat(const hfb_value *value, const hfb_value *root) {
 
 static void assign_tiled(hfb_partition *p, const hfb_value *value, const hfb_value *common) {
   const bool fits = common && !p->forced[value->id] && !p->no_tile[value->id] && !p->tile[common->id] &&
-                    !p->reduce[common->id] && !hfb_is_step(common->node) &&
+                    !p->reduce[common->id] && !p->has_extras[common->id] && !hfb_is_step(common->node) &&
                     common->dtype == value->dtype &&
                     hfb_shape_elements(&common->shape) == hfb_shape_elements(&value->shape);
   p->root[value->id] = fits ? common : value;
@@ -307,6 +314,14 @@ static bool reduce_fits(hfb_partition *p, const hfb_node *node, const hfb_value 
   return true;
 }
 
+/* Only loops over rows store extras, and only of the shape of what they end with. What can be the epilogue of a product
+ * is better stored by that. */
+static bool fits_as_extra(const hfb_partition *p, const hfb_value *value, const hfb_value *common) {
+  return common && hfb_users_escapes(&p->users, value) && class_of(value->node) == HFB_CLASS_ELEMENTWISE &&
+         !p->chains[value->id].leaf_is_tile && !p->no_extra[value->id] && !p->is_score[common->id] && !p->tile[common->id] &&
+         !hfb_is_step(common->node) && hfb_shape_equal(&common->shape, &value->shape);
+}
+
 static void assign_root(hfb_partition *p, const hfb_value *value) {
   const hfb_node *node = value->node;
   const hfb_op_class op_class = class_of(node);
@@ -314,6 +329,10 @@ static void assign_root(hfb_partition *p, const hfb_value *value) {
   const hfb_value *common = common_root(p, value);
   if (is_tiled(node)) {
     assign_tiled(p, value, common);
+  } else if (fits_as_extra(p, value, common)) {
+    p->root[value->id] = common;
+    p->is_extra[value->id] = true;
+    p->has_extras[common->id] = true;
   } else if (p->forced[value->id] || p->is_score[value->id] || hfb_is_step(node)) {
     p->root[value->id] = value;
   } else if (op_class == HFB_CLASS_MOVE) {
@@ -345,6 +364,8 @@ void hfb_partition_sweep(hfb_partition *p) {
   memset(p->root, 0, values * sizeof *p->root);
   memset(p->tile, 0, values * sizeof *p->tile);
   memset(p->reduce, 0, values * sizeof *p->reduce);
+  memset(p->is_extra, 0, values * sizeof *p->is_extra);
+  memset(p->has_extras, 0, values * sizeof *p->has_extras);
   p->again = false;
   force_operands(p);
   find_chains(p);

@@ -4,6 +4,9 @@
  * users in several is stored, unless it costs nothing (iotas and scalars) or less than storing it (recompute.h). A matrix product whose users all belong to
  * one loop without reductions lives only in the tiles of that loop, which becomes its epilogue.
  *
+ * A value that must be stored only because it escapes, as an output or as the new value of a parameter, and whose other
+ * readers are all in one loop, is stored by that loop: one loop gives all that an optimizer's step leaves behind.
+ *
  * Lowering may find a value that cannot be computed where the sweep put it (a reduction over another axis, a reshape
  * that is not affine): it marks the value `forced`, and the sweep is done again. */
 #ifndef HFB_COMPILE_PARTITION_H
@@ -26,6 +29,9 @@ typedef struct hfb_partition {
   bool *is_score;          /* by value id: scores of an attention: a root without storage */
   hfb_chain *chains;       /* by value id */
   bool *is_leaf;           /* by value id: where chains end */
+  bool *no_extra;          /* by value id: must have a loop of its own; only grows */
+  bool *is_extra;          /* by value id: stored by the loop that ends with root[id], beside that */
+  bool *has_extras;        /* by value id of a root */
   bool again;              /* the sweep forced a value */
 } hfb_partition;
 
@@ -35,7 +41,7 @@ void hfb_partition_destroy(hfb_partition *partition); /* NULL is allowed */
 /* Assigns roots and tiles afresh from `forced` and `no_tile`. */
 void hfb_partition_sweep(hfb_partition *partition);
 
-/* Parameters, inputs and constants of more than one element, and roots that are not scores. */
+/* Parameters, inputs and constants of more than one element, roots that are not scores, and extras. */
 bool hfb_partition_is_stored(const hfb_partition *partition, const hfb_value *value);
 
 /* The product (or gradient of the scores) that attention scores come from through elementwise ops; NULL when there is

@@ -6,14 +6,14 @@
 
 typedef struct placement {
   hfb_schedule *s;
-  int *maker;             /* by value id: the step that writes it, -1: none */
+  int *maker;                   /* by value id: the step that writes it, -1: none */
   const hfb_update **update_of; /* by value id: the first update with that value, NULL: none */
-  int *key;               /* by step: the step behind which it goes; its own number when it stays */
+  int *key;                     /* by step: the step behind which it goes; its own number when it stays */
 } placement;
 
 typedef struct ordered_step {
   int key;
-  bool is_update;
+  bool is_moved;
   int index;
 } ordered_step;
 
@@ -53,8 +53,15 @@ static int find_key(const placement *p, int index) {
 static int compare_steps(const void *a, const void *b) {
   const ordered_step *x = a, *y = b;
   if (x->key != y->key) return x->key < y->key ? -1 : 1;
-  if (x->is_update != y->is_update) return x->is_update ? 1 : -1;
+  if (x->is_moved != y->is_moved) return x->is_moved ? 1 : -1;
   return x->index - y->index;
+}
+
+/* A few numbers that optimizers need, bias corrections: made early, they keep no update waiting. */
+static bool is_tiny(const hfb_step *step) {
+  enum { TINY_ELEMENTS = 16 };
+  return step->kind == HFB_STEP_ROWS && step->result_count == 1 &&
+         hfb_shape_elements(&step->result->shape) <= TINY_ELEMENTS;
 }
 
 static hfb_status reorder(placement *p) {
@@ -65,9 +72,9 @@ static hfb_status reorder(placement *p) {
   hfb_status status = hfb_mem_alloc((size_t)s->step_count + 1, sizeof *steps, &steps);
   if (status == HFB_OK) {
     for (int i = 0; i < s->step_count; i++) {
-      const bool is_update = is_update_step(p, &s->steps[i]);
-      p->key[i] = is_update ? find_key(p, i) : i;
-      order[i] = (ordered_step){p->key[i], is_update, i};
+      const bool is_moved = is_update_step(p, &s->steps[i]) || is_tiny(&s->steps[i]);
+      p->key[i] = is_moved ? find_key(p, i) : i;
+      order[i] = (ordered_step){p->key[i], is_moved, i};
     }
     qsort(order, (size_t)s->step_count, sizeof *order, compare_steps);
     for (int i = 0; i < s->step_count; i++) steps[i] = s->steps[order[i].index];

@@ -25,6 +25,11 @@ static void forbid_tile(attempt *a, const hfb_value *product) {
   a->blocked = true;
 }
 
+static void forbid_extra(attempt *a, const hfb_value *value) {
+  a->p->no_extra[value->id] = true;
+  a->blocked = true;
+}
+
 /* ---- operands ---------------------------------------- */
 
 static hfb_status add_operand(attempt *a, hfb_step *step, const hfb_value *value) {
@@ -70,6 +75,7 @@ static hfb_status attach_loop(attempt *a, hfb_step *step, const hfb_value *root,
   HFB_TRY(hfb_lower_root(a->p, a->s->storage, root, &a->s->arena, &lowered));
   if (lowered.blocked) {
     if (lowered.blocked_tile) forbid_tile(a, lowered.blocked);
+    else if (lowered.blocked_extra) forbid_extra(a, lowered.blocked);
     else force(a, lowered.blocked);
     return HFB_OK;
   }
@@ -317,12 +323,17 @@ static hfb_status plan_kernel(attempt *a, hfb_step *step, const hfb_node *node) 
   return HFB_OK;
 }
 
-/* The stored results of the root's node. */
+/* The stored results of the root's node, and what its loop stores besides. */
 static void collect_results(const attempt *a, hfb_step *step, const hfb_value *root) {
   step->result = root;
   for (int r = 0; r < root->node->result_count; r++) {
     const hfb_value *value = &root->node->results[r];
     if (a->p->root[value->id] == value) step->results[step->result_count++] = value;
+  }
+  if (!a->p->has_extras[root->id]) return;
+  for (int i = 0; i < root->node->id && step->result_count < HFB_STEP_MAX_RESULTS; i++) {
+    const hfb_value *value = &a->p->graph->nodes[i]->results[0];
+    if (a->p->is_extra[value->id] && a->p->root[value->id] == root) step->results[step->result_count++] = value;
   }
 }
 
@@ -386,7 +397,7 @@ hfb_status hfb_schedule_create(const hfb_graph *graph, hfb_schedule **out_schedu
   if (status == HFB_OK) status = hfb_partition_create(graph, &p);
   attempt a = {.s = s, .p = p, .blocked = true};
   /* Every failed attempt forces one more value, so the number of values bounds the attempts. */
-  for (int i = 0; i <= 2 * graph->value_count && a.blocked && status == HFB_OK; i++) {
+  for (int i = 0; i <= 3 * graph->value_count && a.blocked && status == HFB_OK; i++) {
     hfb_arena_deinit(&s->arena);
     hfb_arena_init(&s->arena);
     status = try_schedule(&a);
