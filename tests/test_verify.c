@@ -213,7 +213,7 @@ static void test_configurations(void **state) {
   write_config(&s, "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"snake\"");
   assert_verdict(&s, HFB_VERDICT_SKIP, "hidden_act");
   s = copy_of_bert();
-  write_config(&s, "\"absolute\"", "\"relative_key\"");
+  write_config(&s, "\"absolute\"", "\"rotary\"");
   assert_verdict(&s, HFB_VERDICT_SKIP, "position_embedding_type");
   s = copy_of_bert();
   write_config(&s, "\"hidden_size\": 32", "\"hidden_size\": \"32\"");

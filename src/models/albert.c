@@ -21,7 +21,7 @@ static const hfb_field fields[] = {
     {"initializer_range", HFB_FIELD_POSITIVE, "0.02", NULL},
     {"layer_norm_eps", HFB_FIELD_POSITIVE, "1e-12", NULL},
     {"pad_token_id", HFB_FIELD_ID, "0", NULL},
-    {"position_embedding_type", HFB_FIELD_TEXT, "absolute", "absolute"},
+    {"position_embedding_type", HFB_FIELD_TEXT, "absolute", HFB_BERT_POSITION_TYPES},
 };
 
 /* AlbertAttention: dense, dropout, residual and norm included. */
@@ -35,6 +35,12 @@ static hfb_value *attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_
                           .score_scale = 1 / sqrt((double)(width / heads)),
                           .bias = mask_bias,
                           .dropout = hfb_call_float(call, "attention_probs_dropout_prob")};
+  if (hfb_bert_is_relative(call)) {
+    hfb_nn_linear_declare(nn, "dense", width, width, true);
+    hfb_nn_layer_norm_declare(nn, "LayerNorm", width);
+    hfb_bert_add_distances(nn, call, &how);
+    how.distances_unscaled = true;
+  }
   hfb_value *context = hfb_nn_merge_heads(nn, hfb_nn_attend(nn, &how, q, k, v));
   context =
       hfb_nn_dropout(nn, hfb_nn_linear(nn, "dense", context, width, true), hfb_call_float(call, "hidden_dropout_prob"));

@@ -16,7 +16,7 @@ static const hfb_field fields[] = {
     {"initializer_range", HFB_FIELD_POSITIVE, "0.02", NULL},
     {"layer_norm_eps", HFB_FIELD_POSITIVE, "1e-12", NULL},
     {"pad_token_id", HFB_FIELD_ID, "0", NULL},
-    {"position_embedding_type", HFB_FIELD_TEXT, "absolute", "absolute"},
+    {"position_embedding_type", HFB_FIELD_TEXT, "absolute", HFB_BERT_POSITION_TYPES},
     {"is_decoder", HFB_FIELD_BOOL, "false", "false"},
 };
 

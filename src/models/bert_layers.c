@@ -1,6 +1,7 @@
 #include "models/bert_layers.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ---- Embeddings ---- */
 
@@ -15,6 +16,11 @@ hfb_value *hfb_bert_positions(hfb_nn *nn, const hfb_call *call) {
   return given != NULL ? given : hfb_nn_positions(nn, call->length, 0);
 }
 
+bool hfb_bert_is_relative(const hfb_call *call) {
+  return hfb_config_has(call->config, "position_embedding_type") &&
+         strcmp(hfb_call_text(call, "position_embedding_type"), "absolute") != 0;
+}
+
 hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embeddings *how) {
   int64_t vocab = hfb_call_int(call, "vocab_size"), positions = hfb_call_int(call, "max_position_embeddings");
   int64_t types = hfb_call_int(call, "type_vocab_size");
@@ -27,9 +33,11 @@ hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embed
       hfb_nn_embedding(nn, "word_embeddings", hfb_call_arg(call, "input_ids"), vocab, how->width, how->pad_id);
   hfb_value *type =
       hfb_nn_embedding(nn, "token_type_embeddings", hfb_bert_token_types(nn, call), types, how->width, -1);
-  hfb_value *position =
-      hfb_nn_embedding(nn, "position_embeddings", how->positions, positions, how->width, how->position_pad);
-  hfb_value *x = hfb_add(nn->b, hfb_add(nn->b, words, type), position);
+  hfb_value *x = hfb_add(nn->b, words, type);
+  if (!hfb_bert_is_relative(call)) {
+    x = hfb_add(nn->b, x,
+                hfb_nn_embedding(nn, "position_embeddings", how->positions, positions, how->width, how->position_pad));
+  }
   x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
   hfb_scope_pop(nn->b);
   return x;
@@ -45,6 +53,14 @@ hfb_value *hfb_bert_embed_plain(hfb_nn *nn, const hfb_call *call, int64_t width)
 
 /* ---- The encoder ---- */
 
+void hfb_bert_add_distances(hfb_nn *nn, const hfb_call *call, hfb_nn_attention *attention) {
+  if (!hfb_bert_is_relative(call)) return;
+  int64_t rows = 2 * hfb_call_int(call, "max_position_embeddings") - 1;
+  int64_t width = hfb_call_int(call, "hidden_size") / hfb_call_int(call, "num_attention_heads");
+  attention->distances = hfb_nn_embedding_weight(nn, "distance_embedding", rows, width, -1);
+  attention->distances_to_keys = strcmp(hfb_call_text(call, "position_embedding_type"), "relative_key_query") == 0;
+}
+
 hfb_value *hfb_bert_self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias) {
   int64_t width = hfb_call_int(call, "hidden_size"), heads = hfb_call_int(call, "num_attention_heads");
   hfb_scope_push(nn->b, "self");
@@ -55,6 +71,7 @@ hfb_value *hfb_bert_self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *
                                 .score_scale = 1 / sqrt((double)(width / heads)),
                                 .bias = mask_bias,
                                 .dropout = hfb_call_float(call, "attention_probs_dropout_prob")};
+  hfb_bert_add_distances(nn, call, &attention);
   hfb_value *context = hfb_nn_merge_heads(nn, hfb_nn_attend(nn, &attention, q, k, v));
   hfb_scope_pop(nn->b);
   return context;

@@ -11,13 +11,21 @@ typedef struct hfb_bert_embeddings {
   hfb_value *positions; /* ids of the position table */
 } hfb_bert_embeddings;
 
-/* Call it under the model's scope ("bert"): LayerNorm(word + token type + position), [B,S,width]. */
+/* position_embedding_type: whether attention sees the distance of tokens in place of (in LayoutLM: besides) their
+ * positions. */
+#define HFB_BERT_POSITION_TYPES "absolute|relative_key|relative_key_query"
+bool hfb_bert_is_relative(const hfb_call *call);
+
+/* Call it under the model's scope ("bert"): LayerNorm(word + token type + position), [B,S,width]. Where attention is
+ * relative the position table is registered and not used. */
 hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embeddings *how);
 /* For families whose positions count from 0. */
 hfb_value *hfb_bert_embed_plain(hfb_nn *nn, const hfb_call *call, int64_t width);
 
 /* BertSelfAttention under "self", without its output: [B,S,D]. mask_bias: added to the scores, NULL: none. */
 hfb_value *hfb_bert_self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias);
+/* Registers distance_embedding and has `attention` use it, where attention is relative. */
+void hfb_bert_add_distances(hfb_nn *nn, const hfb_call *call, hfb_nn_attention *attention);
 /* BertSelfOutput and BertOutput under "output": dense, dropout, LayerNorm(. + residual). */
 hfb_value *hfb_bert_output(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *residual);
 /* attention_mask as a bias of the scores [B,1,1,S]; NULL when it is not given. */

@@ -15,7 +15,7 @@ static const hfb_field fields[] = {
     {"initializer_range", HFB_FIELD_POSITIVE, "0.02", NULL},
     {"layer_norm_eps", HFB_FIELD_POSITIVE, "1e-12", NULL},
     {"pad_token_id", HFB_FIELD_ID, "0", NULL},
-    {"position_embedding_type", HFB_FIELD_TEXT, "absolute", "absolute"},
+    {"position_embedding_type", HFB_FIELD_TEXT, "absolute", HFB_BERT_POSITION_TYPES},
     {"is_decoder", HFB_FIELD_BOOL, "false", "false"},
 };
 
@@ -29,8 +29,11 @@ static hfb_value *embed(hfb_nn *nn, const hfb_call *call, hfb_value **out_words)
   hfb_value *x = hfb_embedding(nn->b, *out_words, hfb_call_arg(call, "input_ids"), hfb_call_int(call, "pad_token_id"));
   hfb_value *type = hfb_nn_embedding(nn, "token_type_embeddings", hfb_bert_token_types(nn, call),
                                      hfb_call_int(call, "type_vocab_size"), width, -1);
-  hfb_value *position = hfb_nn_embedding(nn, "position_embeddings", hfb_bert_positions(nn, call), rows, width, -1);
-  x = hfb_add(nn->b, hfb_add(nn->b, x, type), position);
+  x = hfb_add(nn->b, x, type);
+  if (!hfb_bert_is_relative(call)) {
+    hfb_value *positions = hfb_bert_positions(nn, call);
+    x = hfb_add(nn->b, x, hfb_nn_embedding(nn, "position_embeddings", positions, rows, width, -1));
+  }
   hfb_scope_pop(nn->b);
   return hfb_nn_dropout(nn, x, hfb_call_float(call, "hidden_dropout_prob"));
 }

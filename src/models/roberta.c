@@ -13,8 +13,8 @@
       {"max_position_embeddings", HFB_FIELD_SIZE, "512", NULL}, {"type_vocab_size", HFB_FIELD_SIZE, "2", NULL},       \
       {"initializer_range", HFB_FIELD_POSITIVE, "0.02", NULL}, {"layer_norm_eps", HFB_FIELD_POSITIVE, "1e-12", NULL}, \
       {"pad_token_id", HFB_FIELD_ID, "1", NULL}, {"bos_token_id", HFB_FIELD_ID, "0", NULL},                           \
-      {"eos_token_id", HFB_FIELD_ID, "2", NULL}, {"position_embedding_type", HFB_FIELD_TEXT, "absolute", "absolute"}, \
-  {                                                                                                                   \
+      {"eos_token_id", HFB_FIELD_ID, "2", NULL},                                                                      \
+      {"position_embedding_type", HFB_FIELD_TEXT, "absolute", HFB_BERT_POSITION_TYPES}, {                             \
     "is_decoder", HFB_FIELD_BOOL, "false", "false"                                                                    \
   }
 

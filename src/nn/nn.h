@@ -75,7 +75,12 @@ typedef struct hfb_nn_attention {
   double score_scale; /* factor of the scores; 1: none */
   hfb_value *keep;    /* bool, broadcasts to [B,H,Q,K]: false puts the lowest finite score there; NULL: all kept */
   hfb_value *bias;    /* f32, broadcasts to [B,H,Q,K]: added to the scores after `keep`; NULL: none */
-  double dropout;     /* of the probabilities */
+  /* [2n-1,d], vectors of the distances query - key from 1 - n on, whose products with the queries are added to the
+   * scores before their scale (Shaw et al., 2018); NULL: none */
+  hfb_value *distances;
+  bool distances_to_keys;  /* their products with the keys too (Huang et al., 2020) */
+  bool distances_unscaled; /* added last, behind scale and bias */
+  double dropout;          /* of the probabilities */
 } hfb_nn_attention;
 
 /* softmax(scores) v on split heads: q [B,H,Q,d], k [B,H,K,d], v [B,H,K,e] -> [B,H,Q,e]. */
