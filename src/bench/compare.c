@@ -169,9 +169,9 @@ static pair_sums gather_sums(const hfb_tensor *a, const hfb_tensor *b, double to
   return total;
 }
 
-static double rmse_of(const pair_sums *sums, int64_t count) {
-  return count > 0 ? sqrt(sums->squares / (double)count) : 0;
-}
+static double root_mean(double squares, int64_t count) { return count > 0 ? sqrt(squares / (double)count) : 0; }
+
+static double rmse_of(const pair_sums *sums, int64_t count) { return root_mean(sums->squares, count); }
 
 /* ---- Measures ---- */
 
@@ -190,6 +190,7 @@ hfb_status hfb_distance_measure(const hfb_tensor *got, const hfb_tensor *expecte
       .max_expected = sums.max_b,
       .scaled = sums.max_abs / (sums.max_b + 0.1),
       .rmse = rmse_of(&sums, count),
+      .rms_expected = root_mean(sums.norm_b, count),
       .worst_index = sums.worst_index,
       .nan_got = sums.nan_a,
       .nan_expected = sums.nan_b,

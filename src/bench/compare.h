@@ -14,6 +14,7 @@ typedef struct hfb_distance {
   double max_expected; /* largest finite |expected|; 0 for an empty tensor */
   double scaled;       /* max_abs / (max_expected + 0.1): the error that `verify` reports */
   double rmse;         /* root of the mean squared difference; NaN when an entry of either is NaN */
+  double rms_expected; /* root of the mean squared expected entry */
   int64_t worst_index; /* row-major position of max_abs, the first one; -1 for an empty tensor */
   int64_t nan_got, nan_expected;
   int64_t infinite_got, infinite_expected;

@@ -44,35 +44,39 @@ void hfb_monitor_stage(const hfb_monitor *monitor, hfb_stage stage) { hfb_monito
 
 /* ---- Workload ---- */
 
-typedef hfb_status (*graph_fn)(const hfb_model_request *request, const hfb_job *job, bool output_gradients,
+/* Makes one of the graphs of a job from the request for its model. */
+typedef hfb_status (*graph_fn)(const hfb_model_request *request, const hfb_job *job, const void *context,
                                hfb_graph **out_graph);
 
-static hfb_status forward_graph(const hfb_model_request *request, const hfb_job *job, bool output_gradients,
+static hfb_status forward_graph(const hfb_model_request *request, const hfb_job *job, const void *context,
                                 hfb_graph **out_graph) {
-  (void)output_gradients;
+  (void)context;
   hfb_graph *graph = NULL;
   HFB_TRY(hfb_model_build(request, &graph));
-  if (job->precision == HFB_F32) {
-    *out_graph = graph;
-    return HFB_OK;
-  }
-  hfb_status status = hfb_graph_convert(graph, job->precision, out_graph);
-  hfb_graph_destroy(graph);
-  return status;
+  return hfb_graph_in_precision(graph, job->precision, out_graph);
 }
 
-static hfb_status step_graph(const hfb_model_request *request, const hfb_job *job, bool output_gradients,
-                             hfb_graph **out_graph) {
-  const hfb_training_options options = {.optimizer = job->optimizer,
-                                        .checkpoint_layers = job->checkpoint_layers,
-                                        .output_gradients = output_gradients};
+static hfb_model_request training_request(const hfb_model_request *request, const hfb_job *job) {
   hfb_model_request training = *request;
   training.training = !job->eval_mode;
   training.no_dropout = job->no_dropout;
-  return hfb_training_step_graph(&training, &options, job->precision, out_graph);
+  return training;
 }
 
-static hfb_status build_graph(const hfb_job *job, bool output_gradients, const hfb_config *config,
+static hfb_status step_graph(const hfb_model_request *request, const hfb_job *job, const void *context,
+                             hfb_graph **out_graph) {
+  const hfb_model_request training = training_request(request, job);
+  return hfb_training_step_graph(&training, context, job->precision, out_graph);
+}
+
+static hfb_status loss_graph(const hfb_model_request *request, const hfb_job *job, const void *context,
+                             hfb_graph **out_graph) {
+  (void)context;
+  const hfb_model_request training = training_request(request, job);
+  return hfb_training_loss_graph(&training, job->precision, out_graph);
+}
+
+static hfb_status build_graph(const hfb_job *job, const hfb_config *config, graph_fn build, const void *context,
                               hfb_graph **out_graph) {
   hfb_suite_input suite[HFB_SUITE_INPUT_MAX];
   hfb_model_input inputs[HFB_SUITE_INPUT_MAX];
@@ -81,16 +85,26 @@ static hfb_status build_graph(const hfb_job *job, bool output_gradients, const h
   for (int i = 0; i < count; i++) inputs[i] = suite[i].input;
   const hfb_model_request request = {
       .class_name = job->model->class_name, .config = config, .input_count = count, .inputs = inputs};
-  const graph_fn build = job->training ? step_graph : forward_graph;
-  return build(&request, job, output_gradients, out_graph);
+  return build(&request, job, context, out_graph);
 }
 
 hfb_status hfb_job_graph(const hfb_job *job, bool output_gradients, hfb_config **out_config, hfb_graph **out_graph) {
+  const hfb_training_options step = {.optimizer = job->optimizer,
+                                     .checkpoint_layers = job->checkpoint_layers,
+                                     .output_gradients = output_gradients};
   hfb_config *config = NULL;
   HFB_TRY(hfb_model_row_config(job->model, &config));
-  hfb_status status = build_graph(job, output_gradients, config, out_graph);
+  hfb_status status = build_graph(job, config, job->training ? step_graph : forward_graph, &step, out_graph);
   if (status != HFB_OK || !out_config) hfb_config_destroy(config);
   else *out_config = config;
+  return status;
+}
+
+hfb_status hfb_job_loss_graph(const hfb_job *job, hfb_graph **out_graph) {
+  hfb_config *config = NULL;
+  HFB_TRY(hfb_model_row_config(job->model, &config));
+  hfb_status status = build_graph(job, config, loss_graph, NULL, out_graph);
+  hfb_config_destroy(config);
   return status;
 }
 

@@ -61,8 +61,7 @@ static hfb_status with_mean_loss(const hfb_graph *forward, hfb_graph **out_graph
   return status;
 }
 
-/* Takes `graph` over; *out_graph is the same or a converted one. */
-static hfb_status in_precision(hfb_graph *graph, hfb_dtype precision, hfb_graph **out_graph) {
+hfb_status hfb_graph_in_precision(hfb_graph *graph, hfb_dtype precision, hfb_graph **out_graph) {
   if (precision == HFB_F32) {
     *out_graph = graph;
     return HFB_OK;
@@ -72,23 +71,33 @@ static hfb_status in_precision(hfb_graph *graph, hfb_dtype precision, hfb_graph 
   return status;
 }
 
-static hfb_status training_graph_of(const hfb_graph *forward, const hfb_training_options *options,
-                                    hfb_dtype precision, hfb_graph **out_graph) {
-  hfb_graph *with_loss = NULL, *graph = NULL;
-  if (forward->output_count > 0 && !is_loss(forward->outputs[0].value)) HFB_TRY(with_mean_loss(forward, &with_loss));
-  hfb_status status = hfb_training_graph(with_loss ? with_loss : forward, options, &graph);
-  hfb_graph_destroy(with_loss);
-  HFB_TRY(status);
-  return in_precision(graph, precision, out_graph);
+/* The model with its loss as first output, in f32. */
+static hfb_status build_with_loss(const hfb_model_request *request, hfb_graph **out_graph) {
+  hfb_graph *forward = NULL;
+  HFB_TRY(hfb_model_build(request, &forward));
+  if (forward->output_count == 0 || is_loss(forward->outputs[0].value)) {
+    *out_graph = forward;
+    return HFB_OK;
+  }
+  hfb_status status = with_mean_loss(forward, out_graph);
+  hfb_graph_destroy(forward);
+  return status;
+}
+
+hfb_status hfb_training_loss_graph(const hfb_model_request *request, hfb_dtype precision, hfb_graph **out_graph) {
+  hfb_graph *forward = NULL;
+  HFB_TRY(build_with_loss(request, &forward));
+  return hfb_graph_in_precision(forward, precision, out_graph);
 }
 
 hfb_status hfb_training_step_graph(const hfb_model_request *request, const hfb_training_options *options,
                                    hfb_dtype precision, hfb_graph **out_graph) {
-  hfb_graph *forward = NULL;
-  HFB_TRY(hfb_model_build(request, &forward));
-  hfb_status status = training_graph_of(forward, options, precision, out_graph);
+  hfb_graph *forward = NULL, *graph = NULL;
+  HFB_TRY(build_with_loss(request, &forward));
+  hfb_status status = hfb_training_graph(forward, options, &graph);
   hfb_graph_destroy(forward);
-  return status;
+  HFB_TRY(status);
+  return hfb_graph_in_precision(graph, precision, out_graph);
 }
 
 /* ---- Names ---- */

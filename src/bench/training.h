@@ -13,6 +13,13 @@ hfb_optimizer hfb_suite_optimizer(const hfb_model_row *model);
 hfb_status hfb_training_step_graph(const hfb_model_request *request, const hfb_training_options *options,
                                    hfb_dtype precision, hfb_graph **out_graph) HFB_MUST_USE;
 
+/* Its forward pass alone, with the same loss. */
+hfb_status hfb_training_loss_graph(const hfb_model_request *request, hfb_dtype precision,
+                                   hfb_graph **out_graph) HFB_MUST_USE;
+
+/* Takes `graph` (f32) over and gives it in `precision`. */
+hfb_status hfb_graph_in_precision(hfb_graph *graph, hfb_dtype precision, hfb_graph **out_graph) HFB_MUST_USE;
+
 /* Of an output: the gradient of the parameter whose name follows. */
 #define HFB_GRADIENT_PREFIX "grad/"
 

@@ -64,13 +64,7 @@ static hfb_status build_graph(verification *v) {
   }
   hfb_graph *graph = NULL;
   HFB_TRY(hfb_model_build(&request, &graph));
-  if (v->options->precision == HFB_F32) {
-    v->graph = graph;
-    return HFB_OK;
-  }
-  hfb_status status = hfb_graph_convert(graph, v->options->precision, &v->graph);
-  hfb_graph_destroy(graph);
-  return status;
+  return hfb_graph_in_precision(graph, v->options->precision, &v->graph);
 }
 
 static hfb_status load_tensor(verification *v, const hfb_stored_tensor *stored, hfb_dtype dtype,
