@@ -141,6 +141,79 @@ static void test_below_stays_below_and_is_even(void **state) {
   assert_true(chi_square < 33.7); /* 9 degrees of freedom, p = 0.0001 */
 }
 
+/* ---- masks ---- */
+
+/* 64 elements in a row are the four words of 16 blocks: word w of block k is at index k + 16 w. */
+static void test_words_of_masks_lie_sixteen_apart(void **state) {
+  (void)state;
+  const int64_t seed = INT64_C(0x123456789abcdef0), step = (INT64_C(5) << 32) + 77, site = 2147483647;
+  static const int64_t groups[] = {0, 1, 1000, INT64_C(1) << 28, (INT64_C(1) << 40) + 3};
+  for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++) {
+    for (int64_t lane = 0; lane < 16; lane++) {
+      uint64_t block = (uint64_t)groups[g] * 16 + (uint64_t)lane;
+      const uint32_t key[2] = {0x9abcdef0, 0x12345678};
+      const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), 77, 2147483647};
+      uint32_t words[4];
+      hfb_philox_4x32(key, counter, words);
+      for (int64_t word = 0; word < 4; word++) {
+        int64_t index = groups[g] * 64 + word * 16 + lane;
+        assert_int_equal(hfb_random_word(seed, step, site, index), words[word]);
+      }
+    }
+  }
+}
+
+static void test_threshold_is_p_rounded_up(void **state) {
+  (void)state;
+  assert_int_equal(hfb_random_threshold(0), 0);
+  assert_int_equal(hfb_random_threshold(0.5), 1 << 23);
+  assert_int_equal(hfb_random_threshold(0x1p-24), 1);
+  assert_int_equal(hfb_random_threshold(0x1p-60), 1);
+  assert_int_equal(hfb_random_threshold(0.1), 1677722); /* 0.1 * 2^24 = 1677721.6 */
+  assert_int_equal(hfb_random_threshold(1 - 0x1p-24), (1 << 24) - 1);
+  for (int64_t i = 0; i < 1000; i++) { /* the decision is word >> 8 against the threshold */
+    uint32_t top = hfb_random_word(3, 4, 5, i) >> 8;
+    assert_true(hfb_random_keeps(3, 4, 5, i, top));
+    assert_false(hfb_random_keeps(3, 4, 5, i, top + 1));
+    assert_true(hfb_random_keeps(3, 4, 5, i, 0));
+  }
+}
+
+static void test_share_of_kept_elements(void **state) {
+  (void)state;
+  enum { COUNT = 1 << 18 };
+  static const double chances[] = {0.01, 0.1, 0.3, 0.5, 0.9};
+  for (size_t c = 0; c < sizeof(chances) / sizeof(chances[0]); c++) {
+    uint32_t threshold = hfb_random_threshold(chances[c]);
+    for (int64_t site = 0; site < 3; site++) {
+      int64_t kept = 0;
+      for (int64_t i = 0; i < COUNT; i++) kept += hfb_random_keeps(1337, 1, site, i, threshold);
+      double expected = 1 - chances[c], error = sqrt(expected * chances[c] / COUNT);
+      assert_true(fabs((double)kept / COUNT - expected) < 5 * error);
+    }
+  }
+}
+
+/* Masks of one half of another seed, step or site, or shifted against each other, agree in half of the places. */
+static void test_masks_are_independent(void **state) {
+  (void)state;
+  enum { COUNT = 1 << 18 };
+  static const struct {
+    int64_t seed, step, site, shift;
+  } others[] = {{1338, 1, 0, 0}, {1337 + (INT64_C(1) << 32), 1, 0, 0}, {1337, 2, 0, 0},  {1337, 0, 1, 0},
+                {1337, 1, 1, 0}, {1337, 1, 2, 0},                      {1337, 1, 0, 1},  {1337, 1, 0, 16},
+                {1337, 1, 0, 64}, {1337, 1, 0, 768}};
+  uint32_t half = hfb_random_threshold(0.5);
+  for (size_t o = 0; o < sizeof(others) / sizeof(others[0]); o++) {
+    int64_t equal = 0;
+    for (int64_t i = 0; i < COUNT; i++) {
+      bool other = hfb_random_keeps(others[o].seed, others[o].step, others[o].site, i + others[o].shift, half);
+      equal += hfb_random_keeps(1337, 1, 0, i, half) == other;
+    }
+    assert_true(fabs((double)equal / COUNT - 0.5) < 5 * 0.5 / sqrt(COUNT));
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_known_answers),
@@ -150,6 +223,10 @@ int main(void) {
       cmocka_unit_test(test_normal_moments_and_tails),
       cmocka_unit_test(test_normal_fill_equals_single_draws),
       cmocka_unit_test(test_below_stays_below_and_is_even),
+      cmocka_unit_test(test_words_of_masks_lie_sixteen_apart),
+      cmocka_unit_test(test_threshold_is_p_rounded_up),
+      cmocka_unit_test(test_share_of_kept_elements),
+      cmocka_unit_test(test_masks_are_independent),
   };
   return cmocka_run_group_tests_name("base_rng", tests, NULL, NULL);
 }

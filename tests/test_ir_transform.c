@@ -237,6 +237,33 @@ static void test_decompositions_in_text(void **state) {
   }
 }
 
+/* A backward norm starts with the nodes of its forward op, so that both merge to one. */
+static void test_norms_share_nodes_with_their_gradients(void **state) {
+  (void)state;
+  static const char *const texts[] = {
+      "graph \"g\" {\n%x = input(name=\"x\") : f32[2,4]\n%w = input(name=\"w\") : f32[4]\n"
+      "%y = layer_norm(%x, %w, %w; eps=0.5) : f32[2,4]\n"
+      "%dx, %dw, %db = layer_norm_backward(%y, %x, %w; eps=0.5) : f32[2,4], f32[4], f32[4]\noutput \"dx\" = %dx\n}",
+      "graph \"g\" {\n%x = input(name=\"x\") : f32[2,4]\n%w = input(name=\"w\") : f32[4]\n"
+      "%y = rms_norm(%x, %w; eps=0.5) : f32[2,4]\n"
+      "%dx, %dw = rms_norm_backward(%y, %x, %w; eps=0.5) : f32[2,4], f32[4]\noutput \"dx\" = %dx\n}"};
+  static const int forward_nodes[] = {13, 8}, shared_nodes[] = {11, 7}; /* shared: up to x / deviation */
+  for (int t = 0; t < 2; t++) {
+    hfb_graph *graph = ir_parse(texts[t]), *primitives = decompose(graph);
+    for (int i = 0; i < shared_nodes[t]; i++) {
+      const hfb_node *forward = primitives->nodes[2 + i], *again = primitives->nodes[2 + forward_nodes[t] + i];
+      assert_int_equal(again->op, forward->op);
+      assert_int_equal(again->input_count, forward->input_count);
+      for (int k = 0; k < forward->input_count; k++) {
+        int shift = forward->inputs[k]->node->op == HFB_OP_INPUT ? 0 : forward_nodes[t];
+        assert_int_equal(again->inputs[k]->node->id, forward->inputs[k]->node->id + shift);
+      }
+    }
+    hfb_graph_destroy(graph);
+    hfb_graph_destroy(primitives);
+  }
+}
+
 /* The nodes that make the angle of the Fourier matrices: 2 pi ((i j) mod n) / n with n = 24. */
 static void test_the_fourier_angle(void **state) {
   (void)state;
@@ -588,6 +615,7 @@ int main(void) {
       cmocka_unit_test(test_every_op_decomposes_to_primitives),
       cmocka_unit_test(test_half_precision_computes_in_f32),
       cmocka_unit_test(test_decompositions_in_text),
+      cmocka_unit_test(test_norms_share_nodes_with_their_gradients),
       cmocka_unit_test(test_the_fourier_angle),
       cmocka_unit_test(test_the_fourier_angle_division_is_exact),
       cmocka_unit_test(test_a_decomposition_that_cannot_exist_is_an_error),

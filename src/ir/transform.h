@@ -15,8 +15,8 @@ typedef struct hfb_rewrite {
 hfb_status hfb_rewrite_begin(hfb_rewrite *rewrite, const hfb_graph *from) HFB_MUST_USE;
 /* Copies one node with its inputs mapped and its own scope; sets map for its results. */
 void hfb_rewrite_copy(hfb_rewrite *rewrite, const hfb_node *node);
-/* Copies the outputs and updates and hands the new graph over. All inputs and parameters of the old graph must have been copied:
- * binding orders stay the same. */
+/* Copies the outputs and updates and hands the new graph over. All inputs and parameters of the old graph must have
+ * been copied: binding orders stay the same. */
 hfb_status hfb_rewrite_finish(hfb_rewrite *rewrite, hfb_graph **out_graph) HFB_MUST_USE;
 void hfb_rewrite_deinit(hfb_rewrite *rewrite);
 
@@ -24,7 +24,7 @@ void hfb_rewrite_deinit(hfb_rewrite *rewrite);
 hfb_status hfb_graph_convert(const hfb_graph *graph, hfb_dtype dtype, hfb_graph **out_graph) HFB_MUST_USE;
 
 /* Replaces a framework op by primitives inside a rewrite: appends to rewrite->b under the node's scope and sets map of
- * its result. Copies a primitive. bf16 and f16 are computed in f32 and rounded at the end. */
+ * its results. Copies a primitive. bf16 and f16 are computed in f32 and rounded at the end. */
 void hfb_decompose_node(hfb_rewrite *rewrite, const hfb_node *node);
 /* The whole graph in primitives. */
 hfb_status hfb_graph_decompose(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
