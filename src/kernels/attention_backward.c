@@ -179,34 +179,42 @@ static void add_query_gradient(const backward_task *task, const block_range *ran
   });
 }
 
-/* The block's parts of dk and dv, in scratch memory. */
+/* With one block of queries, which sees all keys, dk and dv are no sums: they are written where they belong. */
+static bool has_key_sums(const backward_job *job) { return job->query_block_count > 1; }
+
+/* The block's parts of dk and dv, added up in scratch memory. */
 static void add_key_gradients(const backward_task *task, const block_range *range) {
   const backward_job *job = task->job;
+  const hfb_attention_backward *backward = job->backward;
+  const bool has_sums = has_key_sums(job);
   hfb_gemm_block block = {
       .kernels = job->kernels,
       .rows = range->keys,
       .depth = range->rows,
       .a_row_stride = job->block_stride,
       .a_is_transposed = 1,
-      .alpha = 1,
-      .accumulate = 1,
+      .accumulate = has_sums,
   };
   if (task->dk) {
-    block.columns = job->backward->head_dim;
+    block.columns = backward->head_dim;
     block.a = task->scratch + job->layout.gradients;
     block.width = block.b_panel_elements = job->head_width;
     block.b = task->scratch + job->layout.q_rows;
-    block.b_k_stride = block.c_row_stride = job->head_stride;
-    block.c = task->scratch + job->layout.dk;
+    block.b_k_stride = job->head_stride;
+    block.c = has_sums ? task->scratch + job->layout.dk : task->dk + range->key * backward->dk_strides[2];
+    block.c_row_stride = has_sums ? job->head_stride : backward->dk_strides[2];
+    block.alpha = has_sums ? 1 : backward->gradient_scale;
     hfb_gemm_block_run(&block);
   }
   if (task->dv) {
-    block.columns = job->backward->value_dim;
+    block.columns = backward->value_dim;
     block.a = task->scratch + job->layout.scores;
     block.width = block.b_panel_elements = job->value_width;
     block.b = task->scratch + job->layout.g_rows;
-    block.b_k_stride = block.c_row_stride = job->value_stride;
-    block.c = task->scratch + job->layout.dv;
+    block.b_k_stride = job->value_stride;
+    block.c = has_sums ? task->scratch + job->layout.dv : task->dv + range->key * backward->dv_strides[2];
+    block.c_row_stride = has_sums ? job->value_stride : backward->dv_strides[2];
+    block.alpha = 1;
     hfb_gemm_block_run(&block);
   }
 }
@@ -218,7 +226,13 @@ static void copy_rows(const float *from, int64_t from_stride, int64_t rows, int6
   }
 }
 
-static void write_key_gradients(const backward_task *task, int64_t key, int64_t keys) {
+static void clear_key_sums(const backward_task *task, int64_t keys) {
+  const backward_job *job = task->job;
+  if (task->dk) memset(task->scratch + job->layout.dk, 0, (size_t)(keys * job->head_stride) * sizeof(float));
+  if (task->dv) memset(task->scratch + job->layout.dv, 0, (size_t)(keys * job->value_stride) * sizeof(float));
+}
+
+static void write_key_sums(const backward_task *task, int64_t key, int64_t keys) {
   const backward_job *job = task->job;
   const hfb_attention_backward *backward = job->backward;
   if (task->dk) {
@@ -240,8 +254,7 @@ static void run_keys(const backward_task *task, int64_t key, int64_t row_begin, 
   const hfb_attention_backward *backward = job->backward;
   const int64_t keys = min_i64(job->key_block, backward->key_count - key);
   pack_keys(task, key, keys);
-  if (task->dk) memset(task->scratch + job->layout.dk, 0, (size_t)(keys * job->head_stride) * sizeof(float));
-  if (task->dv) memset(task->scratch + job->layout.dv, 0, (size_t)(keys * job->value_stride) * sizeof(float));
+  if (has_key_sums(job)) clear_key_sums(task, keys);
   for (int64_t row = row_begin; row < row_end; row += job->query_block) {
     block_range range = {.row = row, .rows = min_i64(job->query_block, row_end - row), .key = key};
     range.keys = min_i64(keys, visible_keys(backward, row + range.rows - 1) - key);
@@ -252,7 +265,7 @@ static void run_keys(const backward_task *task, int64_t key, int64_t row_begin, 
     add_query_gradient(task, &range);
     add_key_gradients(task, &range);
   }
-  write_key_gradients(task, key, keys);
+  if (has_key_sums(job)) write_key_sums(task, key, keys);
 }
 
 static void zero_rows(float *out, int64_t stride, int64_t begin, int64_t end, int64_t columns) {
