@@ -21,6 +21,7 @@ check_one='
   printf "#include \"%s\"\n" "${header#*/}" | "$CC" $CFLAGS $flags -x c - ||
     { printf "%s: does not compile alone\n" "$header"; bad=1; }
   exit $bad'
-# Fragments, included after the types of an <isa>/vec.h: vec_math.h and gemm_*_types.h.
-find src include -name "*.h" ! -path "src/kernels/cpu/vec_math.h" ! -path "src/kernels/cpu/gemm_*_types.h" | sort |
+# Fragments, included after the types of an <isa>/vec.h: vec_math.h, vec_random.h and gemm_*_types.h.
+find src include -name "*.h" ! -path "src/kernels/cpu/vec_math.h" \
+  ! -path "src/kernels/cpu/vec_random.h" ! -path "src/kernels/cpu/gemm_*_types.h" | sort |
   xargs -P "$(nproc)" -n 1 sh -c "$check_one" check_one
