@@ -318,7 +318,7 @@ static bool reduce_fits(hfb_partition *p, const hfb_node *node, const hfb_value 
  * is better stored by that. */
 static bool fits_as_extra(const hfb_partition *p, const hfb_value *value, const hfb_value *common) {
   return common && hfb_users_escapes(&p->users, value) && class_of(value->node) == HFB_CLASS_ELEMENTWISE &&
-         !p->chains[value->id].leaf_is_tile && !p->no_extra[value->id] && !p->is_score[common->id] && !p->tile[common->id] &&
+         !p->chains[value->id].is_epilogue && !p->no_extra[value->id] && !p->is_score[common->id] && !p->tile[common->id] &&
          !hfb_is_step(common->node) && hfb_shape_equal(&common->shape, &value->shape);
 }
 

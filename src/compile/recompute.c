@@ -47,10 +47,17 @@ static hfb_chain leaf_chain(const hfb_users *users, const hfb_value *value) {
 static hfb_chain chain_of(const hfb_users *users, const bool *is_leaf, const hfb_chain *chains,
                           const hfb_value *value) {
   const hfb_node *node = value->node;
-  if (is_leaf[value->id]) return leaf_chain(users, value);
-  hfb_chain chain = {.cost = class_of(node) == HFB_CLASS_ELEMENTWISE ? own_cost(node) : 0};
-  for (int i = 0; i < node->input_count; i++) join(value, &chains[node->inputs[i]->id], &chain);
-  if (users->use_counts[value->id] > 1 && !is_inlinable(value, &chain)) return leaf_chain(users, value);
+  const hfb_op_class op_class = class_of(node);
+  hfb_chain chain = {.cost = op_class == HFB_CLASS_ELEMENTWISE ? own_cost(node) : 0};
+  if (op_class == HFB_CLASS_ELEMENTWISE || op_class == HFB_CLASS_MOVE) {
+    for (int i = 0; i < node->input_count; i++) join(value, &chains[node->inputs[i]->id], &chain);
+  }
+  chain.is_epilogue = chain.leaf_is_tile;
+  if (is_leaf[value->id] || (users->use_counts[value->id] > 1 && !is_inlinable(value, &chain))) {
+    hfb_chain leaf = leaf_chain(users, value);
+    leaf.is_epilogue = chain.is_epilogue;
+    return leaf;
+  }
   return chain;
 }
 

@@ -13,6 +13,7 @@ typedef struct hfb_chain {
   const hfb_value *leaf; /* the one large stored value; NULL: none */
   bool leaf_is_tile;     /* `leaf` is a product that only this chain reads: better stored behind its epilogue */
   bool many_leaves;
+  bool is_epilogue;      /* reads such a product, if need be beside other leaves */
   int cost;              /* operations for one element, roughly */
 } hfb_chain;
 
