@@ -55,6 +55,42 @@ static const char *const default_cases[] = {
     "cast | b 4x1x512x512 | dtype=f32",
     "full | shape=4,12,512,512 dtype=f32 value=0",
     "fft2_real | f 4x512x768",
+
+    /* Training: BERT with 2 x 512 tokens, T5's relative positions, DeBERTa's gathers. */
+    "add | f 1024x768 | f 1024x768",
+    "add | f 1024x30522 | f 1024x30522",
+    "dropout | f 1024x768 | S 2 | p=0.1 site=1",
+    "dropout | f 2x12x512x512 | S 2 | p=0.1 site=1",
+    "relu_backward | f 1024x3072 | f 1024x3072",
+    "gelu_backward | f 1024x3072 | f 1024x3072",
+    "gelu_tanh_backward | f 1024x3072 | f 1024x3072",
+    "silu_backward | f 1024x3072 | f 1024x3072",
+    "tanh_backward | f 1024x768 | f 1024x768",
+    "softmax_backward | f 2x12x512x512 | f 2x12x512x512 | axis=3",
+    "log_softmax_backward | f 1024x30522 | f 1024x30522 | axis=1",
+    "layer_norm_backward | f 1024x768 | f 1024x768 | f 768 | eps=1e-12",
+    "layer_norm_backward | f 8192x768 | f 8192x768 | f 768 | eps=1e-12",
+    "rms_norm_backward | f 4096x512 | f 4096x512 | f 512 | eps=1e-6",
+    "reduce_sum | f 1024x3072 | axes=0 keepdim=0",
+    "reduce_sum | f 1024x30522 | axes=0 keepdim=0",
+    "reduce_sum | f 8192x2 | axes=0 keepdim=0",
+    "reduce_sum | f 2x512x768 | axes=0,1 keepdim=0",
+    "reduce_sum | f 2x12x512x512 | axes=0 keepdim=1",
+    "embedding_backward | f 2x512x768 | i30522 2x512 | shape=30522,768 padding_idx=0",
+    "embedding_backward | f 2x512x768 | i512 2x512 | shape=512,768 padding_idx=-1",
+    "embedding_backward | f 2x512x768 | i2 2x512 | shape=2,768 padding_idx=-1",
+    "embedding_backward | f 512x512x12 | i32 512x512 | shape=32,12 padding_idx=-1",
+    "take_along | f 2x12x512x512 | i512 2x12x512x512 | axis=3",
+    "take_along_backward | f 2x12x512x512 | i512 2x12x512x512 | shape=2,12,512,512 axis=3",
+    "nll_loss_backward | f - | i30522 1024 | shape=1024,30522 ignore_index=-100",
+    "pad | f 1024x768 | starts=0,768 limits=0,768 value=0",
+    "matmul | f 1024x768 | f 1024x3072 | transpose_a=1 transpose_b=0",
+    "matmul | f 1024x30522 | f 1024x768 | transpose_a=1 transpose_b=0",
+    "sgd | f 30522x768 | f 30522x768 | learning_rate=0.01",
+    "adam | f 3072x768 | f 3072x768 | p 3072x768 | f 3072x768 | d9 - | learning_rate=0.01 beta1=0.9 beta2=0.999 "
+    "eps=1e-8",
+    "adam | f 30522x768 | f 30522x768 | p 30522x768 | f 30522x768 | d9 - | learning_rate=0.01 beta1=0.9 beta2=0.999 "
+    "eps=1e-8",
 };
 
 enum { MAX_CASES = 96, MAX_RESULTS = 4 };
@@ -97,7 +133,7 @@ static hfb_status prepare(const char *line, hfb_device *device, bool reference, 
     t->bytes += (int64_t)hfb_tensor_bytes(&t->inputs[i]);
   }
   if (node->op == HFB_OP_EMBEDDING) t->bytes = 2 * (int64_t)hfb_tensor_bytes(&t->results[0]); /* not the whole table */
-  if (node->op == HFB_OP_NLL_LOSS) t->bytes = 0;                                              /* one element of each row */
+  if (node->op == HFB_OP_NLL_LOSS) t->bytes = 0; /* one element of each row */
   t->multiply_adds = hfb_node_multiply_adds(node);
   t->call = (hfb_kernel_call){.node = node,
                               .input_count = node->input_count,

@@ -198,39 +198,182 @@ static void random_move(dice *d, char *line, size_t bytes) {
   }
 }
 
+static void random_activation_backward(dice *d, char *line, size_t bytes) {
+  static const char *const ops[] = {"relu_backward", "sigmoid_backward", "tanh_backward", "silu_backward",
+                                    "gelu_backward", "gelu_tanh_backward", "quick_gelu_backward"};
+  hfb_shape shape = random_shape(d, 1, 4);
+  append(line, bytes, "%s", pick(d, 7, ops));
+  append_input(d, line, bytes, "f", &shape);
+  append_input(d, line, bytes, "f", &shape);
+}
+
+static void random_lines_backward(dice *d, char *line, size_t bytes) {
+  static const char *const ops[] = {"softmax_backward", "log_softmax_backward", "layer_norm_backward",
+                                    "rms_norm_backward"};
+  const char *op = pick(d, 4, ops);
+  bool is_norm = strstr(op, "norm") != NULL;
+  hfb_shape shape = random_shape(d, 1, 4);
+  if (is_norm) shape.dim[shape.rank - 1] += 8; /* as forward */
+  hfb_shape features = {1, {shape.dim[shape.rank - 1]}};
+  append(line, bytes, "%s", op);
+  append_input(d, line, bytes, "f", &shape);
+  append_input(d, line, bytes, "f", &shape);
+  if (is_norm) append_input(d, line, bytes, "f", &features);
+  if (is_norm) append(line, bytes, " | eps=1e-5");
+  if (!is_norm) append(line, bytes, " | axis=%d", roll(d, 3) ? shape.rank - 1 : (int)roll(d, shape.rank));
+}
+
+static void append_shape(char *line, size_t bytes, const hfb_shape *shape) {
+  for (int i = 0; i < shape->rank; i++) append(line, bytes, i ? ",%lld" : "shape=%lld", (long long)shape->dim[i]);
+}
+
+/* embedding_backward and gather_backward: small tables, tables of several ranges, gradients of any layout. */
+static void random_scatter(dice *d, char *line, size_t bytes) {
+  hfb_shape table = {2, {1 + random_extent(d), random_extent(d)}}, index = random_shape(d, 0, 2), g = {0};
+  if (roll(d, 3) == 0) table.dim[0] += 700, table.dim[1] += 30;
+  for (int i = 0; i < index.rank; i++) index.dim[i] = 1 + index.dim[i] % 60;
+  bool is_gather = roll(d, 2);
+  int axis = is_gather ? (int)roll(d, 2) : 0;
+  if (table.dim[axis] == 0) table.dim[axis] = 3;
+  char kind[24];
+  snprintf(kind, sizeof(kind), "i%lld", (long long)table.dim[axis]);
+  if (axis == 1) g.dim[g.rank++] = table.dim[0];
+  for (int i = 0; i < index.rank; i++) g.dim[g.rank++] = index.dim[i];
+  if (axis == 0) g.dim[g.rank++] = table.dim[1];
+  append(line, bytes, is_gather ? "gather_backward" : "embedding_backward");
+  append_input(d, line, bytes, "f", &g);
+  append_input(d, line, bytes, kind, &index);
+  append(line, bytes, " | ");
+  append_shape(line, bytes, &table);
+  if (is_gather) append(line, bytes, " axis=%d", axis);
+  if (!is_gather) append(line, bytes, " padding_idx=%d", (int)roll(d, table.dim[0] + 1) - 1);
+}
+
+static void random_table(dice *d, char *line, size_t bytes) {
+  hfb_shape shape = random_shape(d, 1, 3);
+  int last = shape.rank - 1;
+  int64_t extent = shape.dim[last] + 1;
+  char kind[24];
+  switch (roll(d, 4)) {
+    case 0: {
+      hfb_shape table = shape;
+      table.dim[last] = extent;
+      snprintf(kind, sizeof(kind), "i%lld", (long long)extent);
+      append(line, bytes, "take_along");
+      append_input(d, line, bytes, "f", &table);
+      append_input(d, line, bytes, kind, &shape);
+      append(line, bytes, " | axis=%d", last);
+      break;
+    }
+    case 1:
+      snprintf(kind, sizeof(kind), "i%lld", (long long)extent);
+      append(line, bytes, "take_along_backward");
+      append_input(d, line, bytes, "f", &shape);
+      append_input(d, line, bytes, kind, &shape);
+      shape.dim[last] = extent;
+      append(line, bytes, " | ");
+      append_shape(line, bytes, &shape);
+      append(line, bytes, " axis=%d", last);
+      break;
+    case 2: {
+      hfb_shape scores = {2, {1 + random_extent(d), 1 + random_extent(d)}}, rows = {1, {scores.dim[0]}};
+      snprintf(kind, sizeof(kind), "i%lld", (long long)scores.dim[1]);
+      bool is_backward = roll(d, 2);
+      append(line, bytes, is_backward ? "nll_loss_backward" : "nll_loss");
+      append_input(d, line, bytes, "f", is_backward ? &(hfb_shape){0} : &scores);
+      append_input(d, line, bytes, kind, &rows);
+      append(line, bytes, " | ");
+      if (is_backward) append_shape(line, bytes, &scores);
+      append(line, bytes, " ignore_index=%d", (int)roll(d, 3) - 1);
+      break;
+    }
+    default: random_scatter(d, line, bytes);
+  }
+}
+
+/* Dropout, optimizers, padding, sums down tall matrices. */
+static void random_step(dice *d, char *line, size_t bytes) {
+  hfb_shape shape = random_shape(d, 1, 4);
+  switch (roll(d, 5)) {
+    case 0:
+      append(line, bytes, "dropout");
+      append_input(d, line, bytes, "f", &shape);
+      append(line, bytes, " | S 2 | p=0.%d site=%d", (int)roll(d, 10), (int)roll(d, 1000));
+      break;
+    case 1:
+      append(line, bytes, "sgd");
+      for (int i = 0; i < 2; i++) append_input(d, line, bytes, "f", &shape);
+      append(line, bytes, " | learning_rate=0.01");
+      break;
+    case 2:
+      append(line, bytes, "adam");
+      for (int i = 0; i < 4; i++) append_input(d, line, bytes, i == 2 ? "p" : "f", &shape);
+      append(line, bytes, " | d%d - | learning_rate=0.01 beta1=0.9 beta2=0.999 eps=1e-8", 1 + (int)roll(d, 999));
+      break;
+    case 3:
+      append(line, bytes, "pad");
+      append_input(d, line, bytes, "f", &shape);
+      append(line, bytes, " | starts=%d", (int)roll(d, 3));
+      for (int i = 1; i < shape.rank; i++) append(line, bytes, ",%d", (int)roll(d, 3));
+      append(line, bytes, " limits=%d", (int)roll(d, 3));
+      for (int i = 1; i < shape.rank; i++) append(line, bytes, ",%d", (int)roll(d, 3));
+      append(line, bytes, " value=%d", (int)roll(d, 2));
+      break;
+    default: {
+      hfb_shape tall = {2, {2000 + roll(d, 3000), 1 + roll(d, 60)}};
+      append(line, bytes, "reduce_sum");
+      append_input(d, line, bytes, "f", &tall);
+      append(line, bytes, " | axes=0 keepdim=%d", (int)roll(d, 2));
+    }
+  }
+}
+
 static void need_ok(hfb_status status, const char *line) {
   if (status != HFB_OK) fail_msg("\"%s\": %s", line, hfb_error_message());
 }
 
-static hfb_tensor run(const op_case *c, const hfb_graph *graph, hfb_device *device, hfb_isa isa, uint64_t seed,
-                      bool reference, bool absolute) {
+static void run(const op_case *c, const hfb_graph *graph, hfb_device *device, hfb_isa isa, uint64_t seed,
+                bool reference, bool absolute, hfb_tensor *results) {
   op_case_data data;
-  hfb_tensor result;
   need_ok(op_case_make_inputs(c, graph, device, seed, absolute, &data), c->text);
-  need_ok(graph_run(graph, device, isa, reference, data.inputs, data.parameters, &result), c->text);
+  need_ok(graph_run(graph, device, isa, reference, data.inputs, data.parameters, results), c->text);
   op_case_release(&data);
-  return result;
 }
 
-static void check_line(const char *line, hfb_device *device, hfb_isa isa, uint64_t seed) {
+typedef struct devices {
+  hfb_device *several, *one; /* threads */
+} devices;
+
+/* The results on several threads against float64, and bit for bit against one thread. */
+static void check_line(const char *line, const devices *on, hfb_isa isa, uint64_t seed) {
   op_case c;
   hfb_graph *graph, *wide;
   char text[256];
   need_ok(op_case_parse(line, &c), line);
   need_ok(op_case_build(&c, &graph), line);
   need_ok(hfb_graph_convert(graph, HFB_F64, &wide), line);
-  hfb_tensor expected = run(&c, wide, device, isa, seed, true, false), magnitude = {0};
+  hfb_tensor expected[OP_CASE_MAX_RESULTS], results[OP_CASE_MAX_RESULTS], alone[OP_CASE_MAX_RESULTS], magnitude = {0};
+  run(&c, wide, on->several, isa, seed, true, false, expected);
   bool is_sum = c.op == HFB_OP_MATMUL || c.op == HFB_OP_LINEAR || c.op == HFB_OP_REDUCE_SUM ||
                 c.op == HFB_OP_REDUCE_MEAN;
-  if (is_sum) magnitude = run(&c, wide, device, isa, seed, true, true);
-  hfb_tensor result = run(&c, graph, device, isa, seed, false, false);
-  if (!compare_with_f64(&result, &expected, is_sum ? &magnitude : NULL, hfb_op_info_of(c.op)->tolerance, text,
-                        sizeof(text))) {
-    fail_msg("OP_CASE(\"%s\") on %s with seed %llu: %s", line, graph_run_kernel(), (unsigned long long)seed, text);
+  if (is_sum) run(&c, wide, on->several, isa, seed, true, true, &magnitude);
+  run(&c, graph, on->several, isa, seed, false, false, results);
+  run(&c, graph, on->one, isa, seed, false, false, alone);
+  for (int i = 0; i < graph->output_count; i++) {
+    if (!compare_with_f64(&results[i], &expected[i], is_sum ? &magnitude : NULL, hfb_op_info_of(c.op)->tolerance, text,
+                          sizeof(text))) {
+      fail_msg("OP_CASE(\"%s\") on %s with seed %llu, result %d: %s", line, graph_run_kernel(),
+               (unsigned long long)seed, i, text);
+    }
+    if (!compare_equal(&results[i], &alone[i], text, sizeof(text))) {
+      fail_msg("OP_CASE(\"%s\") on %s with seed %llu, result %d, several threads here and one there: %s", line,
+               graph_run_kernel(), (unsigned long long)seed, i, text);
+    }
+    hfb_tensor_release(&expected[i]);
+    hfb_tensor_release(&results[i]);
+    hfb_tensor_release(&alone[i]);
   }
-  hfb_tensor_release(&expected);
   hfb_tensor_release(&magnitude);
-  hfb_tensor_release(&result);
   hfb_graph_destroy(graph);
   hfb_graph_destroy(wide);
 }
@@ -242,10 +385,12 @@ static int64_t number_from(const char *variable, int64_t fallback) {
 
 static void test_random_cases_for_a_fixed_time(void **state) {
   (void)state;
-  static void (*const families[])(dice *, char *, size_t) = {random_elementwise, random_lines, random_reduction,
-                                                             random_product, random_move};
-  hfb_device *device;
-  need_ok(hfb_device_cpu_create(2, 0, &device), "device");
+  static void (*const families[])(dice *, char *, size_t) = {
+      random_elementwise,         random_lines,          random_reduction, random_product, random_move,
+      random_activation_backward, random_lines_backward, random_table,     random_step};
+  devices on;
+  need_ok(hfb_device_cpu_create(3, 0, &on.several), "device");
+  need_ok(hfb_device_cpu_create(1, 0, &on.one), "device");
   uint64_t seed = (uint64_t)number_from("HFB_TEST_SEED", 1);
   int64_t end_ns = hfb_clock_ns() + number_from("HFB_TEST_MS", 1500) * 1000000;
   dice d = {.stream = hfb_philox_named(seed, "cases")};
@@ -253,10 +398,11 @@ static void test_random_cases_for_a_fixed_time(void **state) {
   for (; hfb_clock_ns() < end_ns || count < 50; count++) {
     char line[256] = "";
     families[roll(&d, sizeof(families) / sizeof(families[0]))](&d, line, sizeof(line));
-    check_line(line, device, (hfb_isa)roll(&d, hfb_cpu()->isa + 1), seed + (uint64_t)count);
+    check_line(line, &on, (hfb_isa)roll(&d, hfb_cpu()->isa + 1), seed + (uint64_t)count);
   }
   print_message("%d cases, seed %llu\n", count, (unsigned long long)seed);
-  hfb_device_destroy(device);
+  hfb_device_destroy(on.several);
+  hfb_device_destroy(on.one);
 }
 
 int main(void) {

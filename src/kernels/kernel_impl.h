@@ -16,7 +16,7 @@ bool hfb_accepts_neighbouring_axes(const hfb_kernel_call *call); /* row-major in
 bool hfb_accepts_f32_values(const hfb_kernel_call *call);        /* inputs[1] is f32 */
 bool hfb_accepts_f32_result(const hfb_kernel_call *call);        /* results[0] is f32 */
 bool hfb_accepts_row_major(const hfb_kernel_call *call);         /* all inputs row-major without gaps */
-bool hfb_accepts_take(const hfb_kernel_call *call);              /* the last dimension, unit stride, a line for each line */
+bool hfb_accepts_take(const hfb_kernel_call *call);              /* the last dimension, unit stride, lines in pairs */
 bool hfb_accepts_scatter(const hfb_kernel_call *call);           /* axis 0, or a row-major gradient */
 bool hfb_accepts_matmul(const hfb_kernel_call *call);            /* no empty operand, a unit stride in each matrix */
 bool hfb_accepts_linear(const hfb_kernel_call *call);

@@ -15,33 +15,41 @@ typedef struct dropout_job {
   float scale;
 } dropout_job;
 
-/* The 64 elements of a group. */
-static inline void drop_group(const dropout_job *job, int64_t group, const float *x, float *y) {
+/* Whole groups; their number is a constant after inlining. */
+HFB_ALWAYS_INLINE void drop_groups(const dropout_job *job, int64_t group, const int groups, const float *x, float *y) {
   const vec_f32 scale = hfb_vec_set1(job->scale);
   const vec_u32 last_dropped = hfb_vec_set1_bits(job->last_dropped);
-  vec_u32 words[VEC_RANDOM_VECTORS];
-  hfb_vec_random_group(&job->random, group, words);
-  HFB_UNROLL for (int v = 0; v < VEC_RANDOM_VECTORS; v++) {
+  vec_u32 words[VEC_RANDOM_MOST_GROUPS * VEC_RANDOM_VECTORS];
+  hfb_vec_random_groups(&job->random, group, groups, words);
+  HFB_UNROLL for (int v = 0; v < groups * VEC_RANDOM_VECTORS; v++) {
     vec_f32 scaled = hfb_vec_load(x + v * VEC_F32_LANES) * scale;
     vec_mask keeps = hfb_vec_gt_bits(words[v], last_dropped);
     hfb_vec_store(y + v * VEC_F32_LANES, hfb_vec_select(keeps, scaled, hfb_vec_zero()));
   }
 }
 
-/* Elements index, index + 1, .. of the stream. Groups that are not whole go through a copy. */
+/* `length` elements from `offset` of a group on. */
+static void drop_part(const dropout_job *job, int64_t group, int64_t offset, const float *x, float *y, int64_t length) {
+  float copy[VEC_RANDOM_GROUP] = {0};
+  memcpy(copy + offset, x, (size_t)length * sizeof(float));
+  drop_groups(job, group, 1, copy, copy);
+  memcpy(y, copy + offset, (size_t)length * sizeof(float));
+}
+
+/* Elements index, index + 1, .. of the stream. */
 static void drop_elements(const dropout_job *job, int64_t index, const float *x, float *y, int64_t count) {
-  while (count > 0) {
-    int64_t offset = index % VEC_RANDOM_GROUP, length = VEC_RANDOM_GROUP - offset;
-    if (length > count) length = count;
-    if (length == VEC_RANDOM_GROUP) {
-      drop_group(job, index / VEC_RANDOM_GROUP, x, y);
-    } else {
-      float copy[VEC_RANDOM_GROUP] = {0};
-      memcpy(copy + offset, x, (size_t)length * sizeof(float));
-      drop_group(job, index / VEC_RANDOM_GROUP, copy, copy);
-      memcpy(y, copy + offset, (size_t)length * sizeof(float));
-    }
-    index += length, x += length, y += length, count -= length;
+  enum { STEP = VEC_RANDOM_MOST_GROUPS * VEC_RANDOM_GROUP };
+  int64_t i = 0, offset = index % VEC_RANDOM_GROUP;
+  if (offset > 0) {
+    i = VEC_RANDOM_GROUP - offset < count ? VEC_RANDOM_GROUP - offset : count;
+    drop_part(job, index / VEC_RANDOM_GROUP, offset, x, y, i);
+  }
+  for (; i + STEP <= count; i += STEP) {
+    drop_groups(job, (index + i) / VEC_RANDOM_GROUP, VEC_RANDOM_MOST_GROUPS, x + i, y + i);
+  }
+  for (; i < count; i += VEC_RANDOM_GROUP) {
+    int64_t length = count - i < VEC_RANDOM_GROUP ? count - i : VEC_RANDOM_GROUP;
+    drop_part(job, (index + i) / VEC_RANDOM_GROUP, 0, x + i, y + i, length);
   }
 }
 

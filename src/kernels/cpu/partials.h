@@ -12,7 +12,8 @@ typedef struct hfb_partials {
 } hfb_partials;
 
 /* Pieces are 64-byte aligned and undefined. The pool's scratch is used until deinit. */
-hfb_status hfb_partials_init(hfb_pool *pool, int64_t pieces, size_t piece_bytes, hfb_partials *out_partials) HFB_MUST_USE;
+hfb_status hfb_partials_init(hfb_pool *pool, int64_t pieces, size_t piece_bytes,
+                             hfb_partials *out_partials) HFB_MUST_USE;
 void hfb_partials_deinit(hfb_partials *partials);
 
 static inline void *hfb_partials_at(const hfb_partials *partials, int64_t piece) {

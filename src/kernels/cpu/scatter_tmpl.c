@@ -14,7 +14,7 @@ enum {
   SCATTER_MAX_RANGES = 64,            /* of rows, for each outer index */
   SCATTER_RANGE = 32 << 10,           /* elements that are worth going through the index */
   SCATTER_COLUMNS = 512,              /* of g taken at a time where they do not lie together */
-  SCATTER_SMALL_TABLE = 16 << 10,     /* elements */
+  SCATTER_SMALL_TABLE = 16 << 10,     /* elements, without padding */
   SCATTER_BLOCKS = 32,
   SCATTER_MIN_BLOCK_POSITIONS = 64,
   SCATTER_ADD_GRAIN = 1024,
@@ -27,7 +27,8 @@ typedef struct scatter_job {
   float *out;
   int64_t range_rows, ranges;
   int64_t block_positions, blocks;
-  hfb_partials copies; /* of a small table, for each block but the first, which is the result itself */
+  int64_t row_stride;  /* of a table that is being filled: `inner` or, in copies, whole vectors */
+  hfb_partials copies; /* of a small table, for each block */
 } scatter_job;
 
 /* Elements from the first one to number `position` of the leading `rank` dimensions. */
@@ -45,41 +46,52 @@ static int64_t index_at(const scatter_job *job, int64_t position) {
   return index[job->index_is_row_major ? position : offset_of(job->index, job->index->shape.rank, position)];
 }
 
-static void add_row(float *out, const float *g, int64_t count) {
+/* is_padded: `out` has room for a whole vector behind its last element. Stores of whole vectors are forwarded to the
+ * loads of the next row when that goes to the same place; those of parts of a vector are not. */
+static void add_row(float *out, const float *g, int64_t count, bool is_padded) {
   int64_t i = 0;
-  for (; i + VEC_F32_LANES <= count; i += VEC_F32_LANES) hfb_vec_store(out + i, hfb_vec_load(out + i) + hfb_vec_load(g + i));
+  for (; i + VEC_F32_LANES <= count; i += VEC_F32_LANES) {
+    hfb_vec_store(out + i, hfb_vec_load(out + i) + hfb_vec_load(g + i));
+  }
   int64_t rest = count - i;
   if (rest == 0) return;
-  hfb_vec_store_partial(out + i, hfb_vec_load_partial(out + i, rest) + hfb_vec_load_partial(g + i, rest), rest);
+  vec_f32 last = hfb_vec_load_partial(g + i, rest);
+  if (is_padded) {
+    hfb_vec_store(out + i, hfb_vec_load(out + i) + last);
+  } else {
+    hfb_vec_store_partial(out + i, hfb_vec_load_partial(out + i, rest) + last, rest);
+  }
 }
 
 /* A row of g that is not row-major: its columns may have any stride. */
 static void add_strided_row(const scatter_job *job, int64_t position, float *out) {
+  bool is_padded = job->row_stride > job->inner;
   int rank = job->g->shape.rank;
   const float *g = (const float *)job->g->data + offset_of(job->g, rank - 1, position);
   int64_t stride = job->inner == 1 ? 1 : job->g->strides[rank - 1];
   if (stride == 1) {
-    add_row(out, g, job->inner);
+    add_row(out, g, job->inner, is_padded);
     return;
   }
   float columns[SCATTER_COLUMNS];
   for (int64_t begin = 0; begin < job->inner; begin += SCATTER_COLUMNS) {
     int64_t count = job->inner - begin < SCATTER_COLUMNS ? job->inner - begin : SCATTER_COLUMNS;
     for (int64_t i = 0; i < count; i++) columns[i] = g[(begin + i) * stride];
-    add_row(out + begin, columns, count);
+    add_row(out + begin, columns, count, is_padded && begin + count == job->inner);
   }
 }
 
 /* Adds the positions of [begin, end) that go to rows [first_row, end_row) of `table`, whose first row is first_row. */
 static void scatter(const scatter_job *job, int64_t outer, int64_t begin, int64_t end, int64_t first_row,
                     int64_t end_row, float *table) {
-  memset(table, 0, (size_t)((end_row - first_row) * job->inner) * sizeof(float));
+  memset(table, 0, (size_t)((end_row - first_row) * job->row_stride) * sizeof(float));
   for (int64_t k = begin; k < end; k++) {
     int64_t row = index_at(job, k);
     if (row < first_row || row >= end_row || row == job->skipped) continue;
-    float *out = table + (row - first_row) * job->inner;
+    float *out = table + (row - first_row) * job->row_stride;
     if (job->g_is_row_major) {
-      add_row(out, (const float *)job->g->data + (outer * job->positions + k) * job->inner, job->inner);
+      const float *g = (const float *)job->g->data + (outer * job->positions + k) * job->inner;
+      add_row(out, g, job->inner, job->row_stride > job->inner);
     } else {
       add_strided_row(job, k, out);
     }
@@ -94,32 +106,34 @@ static void scatter_range(void *context, int64_t index, int worker) {
   scatter(job, outer, 0, job->positions, first_row, end_row, table);
 }
 
-static float *copy_of_table(const scatter_job *job, int64_t block) {
-  return block == 0 ? job->out : hfb_partials_at(&job->copies, block - 1);
-}
-
 static void scatter_block(void *context, int64_t block, int worker) {
   const scatter_job *job = context;
   int64_t begin = block * job->block_positions, end = begin + job->block_positions;
-  scatter(job, 0, begin, end < job->positions ? end : job->positions, 0, job->length, copy_of_table(job, block));
+  float *copy = hfb_partials_at(&job->copies, block);
+  scatter(job, 0, begin, end < job->positions ? end : job->positions, 0, job->length, copy);
 }
 
 static void add_copies(void *context, int64_t begin, int64_t end, int worker) {
   const scatter_job *job = context;
-  for (int64_t block = 1; block < job->blocks; block++) {
-    add_row(job->out + begin, copy_of_table(job, block) + begin, end - begin);
+  for (int64_t row = begin; row < end; row++) {
+    float *out = job->out + row * job->inner;
+    memset(out, 0, (size_t)job->inner * sizeof(float));
+    for (int64_t block = 0; block < job->blocks; block++) {
+      const float *copy = hfb_partials_at(&job->copies, block);
+      add_row(out, copy + row * job->row_stride, job->inner, false);
+    }
   }
 }
 
 static hfb_status scatter_small(scatter_job *job, hfb_pool *pool) {
-  int64_t elements = job->length * job->inner;
+  job->row_stride = (job->inner + VEC_F32_LANES - 1) / VEC_F32_LANES * VEC_F32_LANES;
   job->block_positions = (job->positions + SCATTER_BLOCKS - 1) / SCATTER_BLOCKS;
   if (job->block_positions < SCATTER_MIN_BLOCK_POSITIONS) job->block_positions = SCATTER_MIN_BLOCK_POSITIONS;
   job->blocks = (job->positions + job->block_positions - 1) / job->block_positions;
-  if (job->blocks == 0) job->blocks = 1;
-  HFB_TRY(hfb_partials_init(pool, job->blocks - 1, (size_t)elements * sizeof(float), &job->copies));
+  size_t copy_bytes = (size_t)(job->length * job->row_stride) * sizeof(float);
+  HFB_TRY(hfb_partials_init(pool, job->blocks, copy_bytes, &job->copies));
   hfb_pool_run(pool, job->blocks, scatter_block, job);
-  if (job->blocks > 1) hfb_range_run(elements, SCATTER_ADD_GRAIN, pool, add_copies, job);
+  hfb_range_run(job->length, SCATTER_ADD_GRAIN / job->inner + 1, pool, add_copies, job);
   hfb_partials_deinit(&job->copies);
   return HFB_OK;
 }
@@ -145,6 +159,7 @@ static hfb_status run_scatter(const hfb_kernel_call *call, int axis, int64_t ski
                     hfb_op_info_of(call->node->op)->name, row, job.length);
   }
   if (job.outer * job.length * job.inner == 0) return HFB_OK;
+  job.row_stride = job.inner;
   if (job.outer == 1 && job.length * job.inner <= SCATTER_SMALL_TABLE) return scatter_small(&job, call->pool);
   job.ranges = job.length * job.inner / SCATTER_RANGE + 1;
   if (job.ranges > SCATTER_MAX_RANGES) job.ranges = SCATTER_MAX_RANGES;

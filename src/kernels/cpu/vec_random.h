@@ -6,8 +6,6 @@
 #ifndef HFB_KERNELS_CPU_VEC_RANDOM_H
 #define HFB_KERNELS_CPU_VEC_RANDOM_H
 
-#include <string.h>
-
 #include <stdint.h>
 #include <string.h>
 
