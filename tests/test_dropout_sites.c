@@ -69,7 +69,7 @@ static hfb_shape parse_shape(const char *text) {
   return hfb_shape_of(rank, dims);
 }
 
-/* "name:2x24 .." to I64 arguments; `text` keeps the names. */
+/* "name:2x24 .." to I64 arguments, "name:f:2x3x12x12" to F32; `text` keeps the names. */
 static int parse_arguments(char *text, hfb_model_input *out) {
   int count = 0;
   for (char *word = strtok(text, " "); word != NULL; word = strtok(NULL, " ")) {
@@ -77,7 +77,10 @@ static int parse_arguments(char *text, hfb_model_input *out) {
     assert_non_null(colon);
     *colon = '\0';
     assert_true(count < ARGUMENTS);
-    out[count++] = (hfb_model_input){.name = word, .dtype = HFB_I64, .shape = parse_shape(colon + 1)};
+    bool is_float = strncmp(colon + 1, "f:", 2) == 0;
+    out[count++] = (hfb_model_input){.name = word,
+                                     .dtype = is_float ? HFB_F32 : HFB_I64,
+                                     .shape = parse_shape(colon + (is_float ? 3 : 1))};
   }
   return count;
 }

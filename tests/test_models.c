@@ -148,6 +148,8 @@ static const char *expected_outputs(const char *class_name) {
       {"Speech2Text2ForCausalLM", "loss logits KV2"},
       {"T5ForConditionalGeneration", "loss logits KV4 encoder_last_hidden_state"},
       {"TrOCRForCausalLM", "loss logits KV2"},
+      {"ViTForMaskedImageModeling", "loss reconstruction"},
+      {"ViTModel", "last_hidden_state pooler_output"},
       {"XGLMForCausalLM", "loss logits KV2"},
       {"XLNetLMHeadModel", "loss logits MEMS"},
   };
@@ -245,7 +247,7 @@ static void describe_flags(const hfb_model_row *row, char *text, size_t bytes) {
 }
 
 static void describe(const hfb_model_row *row, char *text, size_t bytes) {
-  static const char *const ids[] = {"[0,vocab)", "[0,vocab), last = eos", "all 0"};
+  static const char *const ids[] = {"[0,vocab)", "[0,vocab), last = eos", "all 0", "images"};
   static const char *const decoder[] = {"-", "= input_ids"};
   static const char *const labels[] = {"labels:[0,vocab) of (batch,seq)",
                                        "labels:[0,vocab-1) of (batch,seq)",
@@ -253,6 +255,7 @@ static void describe(const hfb_model_row *row, char *text, size_t bytes) {
                                        "labels:[0,num_labels-1) of (batch)",
                                        "labels:[0,1) of (batch,seq)",
                                        "labels:[0,vocab) of (batch,seq), sentence_order_label:[0,1) of (batch)",
+                                       "bool_masked_pos of (batch,patches)",
                                        "-"};
   char tolerance[2][16], flags[128];
   for (int i = 0; i < 2; i++) {
@@ -376,7 +379,8 @@ static hfb_graph *build_case(const json_t *info, const hfb_config *config, bool 
     hfb_model_input *input = &inputs[count++];
     const json_t *dims = json_array_get(entry, 1);
     *input = (hfb_model_input){.name = name, .shape = {.rank = (int)json_array_size(dims)}};
-    input->dtype = strcmp(json_string_value(json_array_get(entry, 0)), "I64") == 0 ? HFB_I64 : HFB_F32;
+    const char *dtype = json_string_value(json_array_get(entry, 0));
+    input->dtype = strcmp(dtype, "I64") == 0 ? HFB_I64 : strcmp(dtype, "BOOL") == 0 ? HFB_BOOL : HFB_F32;
     for (int d = 0; d < input->shape.rank; d++) {
       input->shape.dim[d] = json_integer_value(json_array_get(dims, (size_t)d));
     }

@@ -257,6 +257,7 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
 #define MOBILE "hidden_size=32 embedding_size=8 intra_bottleneck_size=16 num_hidden_layers=2 vocab_size=99"
 #define GPT2   "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
 #define T5     "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
+#define VIT    "image_size=12 patch_size=4 encoder_stride=4 hidden_size=32 num_attention_heads=4 num_hidden_layers=1"
 #define XLNET  "d_model=32 n_head=4 n_layer=2 d_inner=40 vocab_size=99"
 #define BART                                                                                          \
   "d_model=24 encoder_layers=2 decoder_layers=2 encoder_attention_heads=4 decoder_attention_heads=4 " \

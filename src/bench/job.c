@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/half.h"
 #include "base/memory.h"
 #include "base/rng.h"
 
@@ -114,25 +115,34 @@ hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t
   return hfb_job_graph(&job, false, out_config, out_graph);
 }
 
-static void store_integer(const hfb_tensor *tensor, int64_t index, int64_t value) {
-  if (tensor->dtype == HFB_I64) ((int64_t *)tensor->data)[index] = value;
-  else if (tensor->dtype == HFB_F32) ((float *)tensor->data)[index] = (float)value;
-  else ((double *)tensor->data)[index] = (double)value;
+static void store_number(const hfb_tensor *tensor, int64_t index, double value) {
+  switch (tensor->dtype) {
+    case HFB_I64: ((int64_t *)tensor->data)[index] = (int64_t)value; break;
+    case HFB_BOOL: ((uint8_t *)tensor->data)[index] = value != 0; break;
+    case HFB_BF16: ((uint16_t *)tensor->data)[index] = hfb_f32_to_bf16((float)value); break;
+    case HFB_F16: ((uint16_t *)tensor->data)[index] = hfb_f32_to_f16((float)value); break;
+    case HFB_F32: ((float *)tensor->data)[index] = (float)value; break;
+    default: ((double *)tensor->data)[index] = value;
+  }
 }
 
-/* Whole numbers in any of the dtypes that inputs have: labels of some classes are floats. */
+/* Whole numbers, or a normal distribution, in any of the dtypes that inputs have: labels of some classes are floats. */
 static hfb_status draw_input(const hfb_suite_input *suite, uint64_t seed, const hfb_tensor *tensor) {
-  if (tensor->dtype != HFB_I64 && tensor->dtype != HFB_F32 && tensor->dtype != HFB_F64) {
-    return HFB_FAIL(HFB_UNSUPPORTED, "input '%s' is %s: i64, f32 and f64 are drawn", suite->input.name,
+  if (tensor->dtype != HFB_I64 && tensor->dtype != HFB_BOOL && !hfb_dtype_is_float(tensor->dtype)) {
+    return HFB_FAIL(HFB_UNSUPPORTED, "input '%s' is %s: i64, bool and floats are drawn", suite->input.name,
                     hfb_dtype_name(tensor->dtype));
   }
   int64_t count = hfb_shape_elements(&tensor->shape);
   int64_t row_length = tensor->shape.rank > 0 ? tensor->shape.dim[tensor->shape.rank - 1] : 1;
   hfb_philox stream = hfb_philox_named(seed, suite->input.name);
   for (int64_t i = 0; i < count; i++) {
+    if (suite->normal) {
+      store_number(tensor, i, hfb_philox_normal(stream, (uint64_t)i));
+      continue;
+    }
     bool ends_row = suite->last >= 0 && i % row_length == row_length - 1;
     int64_t drawn = suite->low + hfb_philox_below(stream, (uint64_t)i, suite->high - suite->low);
-    store_integer(tensor, i, ends_row ? suite->last : drawn);
+    store_number(tensor, i, (double)(ends_row ? suite->last : drawn));
   }
   return HFB_OK;
 }

@@ -45,7 +45,7 @@ typedef struct hfb_call {
   const hfb_config *config;
   const hfb_model_request *request;
   hfb_value **values;    /* graph inputs, as request->inputs */
-  int64_t batch, length; /* of the first input, [batch, length] */
+  int64_t batch, length; /* of the first input, [batch, length]; of images [batch, C, H, W] the length is 0 */
   int64_t choices;       /* multiple choice: rows of `batch` that belong together; 1 elsewhere */
 } hfb_call;
 

@@ -72,7 +72,8 @@ enum {
   HFB_MODEL_MORE = 1 << 6 /* not one of the 52: listed under `more` */
 };
 
-typedef enum hfb_ids_rule { HFB_IDS_VOCAB, HFB_IDS_VOCAB_LAST_EOS, HFB_IDS_ZERO } hfb_ids_rule;
+/* HFB_IDS_PIXELS: images in place of ids. */
+typedef enum hfb_ids_rule { HFB_IDS_VOCAB, HFB_IDS_VOCAB_LAST_EOS, HFB_IDS_ZERO, HFB_IDS_PIXELS } hfb_ids_rule;
 typedef enum hfb_decoder_rule { HFB_DECODER_NONE, HFB_DECODER_SAME_IDS } hfb_decoder_rule;
 typedef enum hfb_labels_rule {
   HFB_LABELS_VOCAB,          /* labels in [0,vocab) of (batch,seq) */
@@ -81,6 +82,7 @@ typedef enum hfb_labels_rule {
   HFB_LABELS_CLASSES_LESS_1, /* labels in [0,num_labels-1) of (batch) */
   HFB_LABELS_ZERO,           /* labels in [0,1) of (batch,seq) */
   HFB_LABELS_SENTENCE_ORDER, /* labels in [0,vocab) of (batch,seq), sentence_order_label in [0,1) of (batch) */
+  HFB_LABELS_PATCHES,        /* bool_masked_pos of (batch,patches), half of them */
   HFB_LABELS_NONE            /* the class has no loss */
 } hfb_labels_rule;
 
@@ -104,13 +106,14 @@ const hfb_model_row *hfb_model_row_at(int index); /* the suite in its order, the
 hfb_status hfb_model_find(const char *name, const hfb_model_row **out_row) HFB_MUST_USE;
 hfb_status hfb_model_row_config(const hfb_model_row *row, hfb_config **out_config) HFB_MUST_USE;
 
-/* An argument of the benchmark and how it is filled: uniform integers in [low, high), or the same values as the
- * earlier input `copy_of`. `last` >= 0 is then put at the end of each row. */
+/* An argument of the benchmark and how it is filled: uniform integers in [low, high), N(0, 1) when it is `normal`, or
+ * the same values as the earlier input `copy_of`. `last` >= 0 is then put at the end of each row. */
 typedef struct hfb_suite_input {
   hfb_model_input input;
   int64_t low, high;
   int64_t last;
   int copy_of; /* -1: drawn */
+  bool normal;
 } hfb_suite_input;
 
 enum { HFB_SUITE_INPUT_MAX = 8 };

@@ -55,12 +55,35 @@ static hfb_suite_input *append(hfb_suite_input *inputs, int *count, const char *
   return input;
 }
 
+/* Images of the configuration's size; their number of patches is the length of the sequence. */
+static hfb_status append_images(const hfb_model_row *row, const hfb_config *config, int64_t batch, int64_t seq,
+                                hfb_suite_input *inputs, int *count) {
+  int64_t size = hfb_config_int(config, "image_size"), side = size / hfb_config_int(config, "patch_size");
+  if (seq != row->seq_len) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s reads images: its sequence length is %d, not %lld", row->name,
+                    row->seq_len, (long long)seq);
+  }
+  hfb_shape image = hfb_shape_of(4, (int64_t[]){batch, hfb_config_int(config, "num_channels"), size, size});
+  hfb_suite_input *pixels = append(inputs, count, "pixel_values", image, 1);
+  pixels->input.dtype = HFB_F32;
+  pixels->normal = true;
+  if (row->labels == HFB_LABELS_PATCHES) {
+    hfb_shape patches = hfb_shape_of(2, (int64_t[]){batch, side * side});
+    append(inputs, count, "bool_masked_pos", patches, 2)->input.dtype = HFB_BOOL;
+  } else if (row->labels == HFB_LABELS_CLASSES_LESS_1) {
+    append(inputs, count, "labels", hfb_shape_of(1, &batch), hfb_config_int(config, "num_labels") - 1);
+  }
+  return HFB_OK;
+}
+
 hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *config, int64_t batch, int64_t seq,
                                   hfb_suite_input *out_inputs, int *out_count) {
   if (batch < 1 || seq < 1) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s needs a batch and a length of at least 1, got %lld and %lld", row->name,
                     (long long)batch, (long long)seq);
   }
+  *out_count = 0;
+  if (row->ids == HFB_IDS_PIXELS) return append_images(row, config, batch, seq, out_inputs, out_count);
   int64_t vocab = hfb_config_int(config, "vocab_size");
   hfb_shape tokens = hfb_shape_of(2, (int64_t[]){batch, seq}), rows_only = hfb_shape_of(1, (int64_t[]){batch});
   int count = 0;
@@ -84,6 +107,7 @@ hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *co
       append(out_inputs, &count, "labels", tokens, vocab);
       append(out_inputs, &count, "sentence_order_label", rows_only, 1);
       break;
+    case HFB_LABELS_PATCHES:
     case HFB_LABELS_NONE: break;
   }
   *out_count = count;
