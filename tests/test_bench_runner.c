@@ -92,6 +92,18 @@ static hfb_status accuracy_is_off(const hfb_job *job, const hfb_monitor *monitor
   return HFB_OK;
 }
 
+/* Tells what a training step is made up of. */
+static hfb_status accuracy_tells_job(const hfb_job *job, const hfb_monitor *monitor, hfb_row *row) {
+  hfb_monitor_stage(monitor, HFB_STAGE_COMPARE);
+  char text[96];
+  snprintf(text, sizeof(text), "%s %s %s %s %s", hfb_job_mode(job), hfb_optimizer_name(job->optimizer),
+           job->eval_mode ? "eval" : "train", job->no_dropout ? "off" : "on", job->checkpoint_layers ? "layers" : "all");
+  hfb_row_text(row, HFB_COLUMN_ACCURACY, "pass");
+  hfb_row_text(row, HFB_COLUMN_ACCURACY_STATUS_REASON, text);
+  hfb_job_describe_training(job, row);
+  return HFB_OK;
+}
+
 static hfb_status performance_measures(const hfb_job *job, const hfb_monitor *monitor, hfb_row *row) {
   hfb_monitor_stage(monitor, HFB_STAGE_TIMING);
   if (!hfb_file_exists(job->cache_dir)) return HFB_FAIL(HFB_INTERNAL, "no cache folder");
@@ -280,8 +292,42 @@ static void test_bad_scratch_folder(void **state) {
   unsetenv("TMPDIR");
 }
 
+/* The suite's optimizer for each model, and eval mode in the accuracy check of a model that is evaluated only. */
+static void test_training_jobs(void **state) {
+  (void)state;
+  static const char *const names[] = {"BertForMaskedLM", "MobileBertForMaskedLM", "M2M100ForConditionalGeneration"};
+  static const char *const suite[] = {"training adam train on all", "training none train on all",
+                                      "training sgd eval on all"};
+  static const char *const chosen[] = {"training sgd train off layers", "training sgd train off layers",
+                                       "training sgd eval off layers"};
+  const hfb_model_row *list[3];
+  for (int i = 0; i < 3; i++) assert_int_equal(hfb_model_find(names[i], &list[i]), HFB_OK);
+  for (int pass = 0; pass < 2; pass++) {
+    collected c = {0};
+    hfb_run_plan plan = {.models = list,
+                         .model_count = 3,
+                         .phases = HFB_PHASE_ACCURACY,
+                         .job = {.engine = hfb_engine_find("nothing"), .precision = HFB_F32, .training = true},
+                         .suite_optimizer = pass == 0,
+                         .timeout_s = 20,
+                         .accuracy = accuracy_tells_job};
+    plan.job.optimizer = HFB_OPTIMIZER_SGD;
+    plan.job.no_dropout = plan.job.checkpoint_layers = pass == 1;
+    const hfb_run_sink sink = {on_progress, on_row, &c};
+    assert_int_equal(hfb_run(&plan, &sink), HFB_OK);
+    for (int i = 0; i < 3; i++) {
+      assert_text(&c.rows[i], HFB_COLUMN_MODE, "training");
+      assert_text(&c.rows[i], HFB_COLUMN_ACCURACY_STATUS_REASON, pass == 0 ? suite[i] : chosen[i]);
+      assert_text(&c.rows[i], HFB_COLUMN_DROPOUT, i == 2 ? "eval mode" : pass == 0 ? "on" : "off");
+      assert_text(&c.rows[i], HFB_COLUMN_CHECKPOINTING, pass == 0 ? "off" : "layers");
+    }
+    collected_deinit(&c);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_training_jobs),
       cmocka_unit_test(test_both_phases),      cmocka_unit_test(test_failures_become_statuses),
       cmocka_unit_test(test_crash),            cmocka_unit_test(test_accuracy_decides),
       cmocka_unit_test(test_interrupt_keeps_rows), cmocka_unit_test(test_bad_scratch_folder),

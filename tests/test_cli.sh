@@ -76,8 +76,14 @@ run show BertForMaskdLM
 check 'unknown model of show' usage_error 'BertForMaskedLM'
 run run --backend ntive
 check 'unknown backend' usage_error 'did you mean native?'
-run run --training
-check 'training is not there yet' usage_error 'not available yet'
+run run --training --inference
+check 'one mode in a run' usage_error 'exclude each other'
+run run --optimizer sgd
+check 'an optimizer without training' usage_error '--optimizer is about training steps: give --training too'
+run run --training --optimizer adamw
+check 'an optimizer that does not exist' usage_error 'auto|sgd|adam|none'
+run verify --grad-tol 1e-3 x
+check 'a tolerance of gradients without training' usage_error 'give --training too'
 run run --total-partitions 2 --partition-id 2
 check 'partition out of range' usage_error 'partition 2 of 2'
 run run -k nosuchmodel

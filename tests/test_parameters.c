@@ -279,6 +279,34 @@ static void test_float64_form_has_the_same_values(void **state) {
   hfb_graph_destroy(graph);
 }
 
+/* The state of the masks holds every bit of the seed; the optimizer's state starts at 0, its step in f64. */
+static void test_state_of_training(void **state) {
+  (void)state;
+  hfb_builder b;
+  hfb_graph *graph = NULL;
+  const hfb_init zero = {.kind = HFB_INIT_CONSTANT, .padding_idx = -1, .buffer = true};
+  assert_int_equal(hfb_builder_init(&b, "training"), HFB_OK);
+  hfb_value *random = hfb_random_state(&b);
+  hfb_value *step = hfb_parameter_named(&b, "optimizer/step", HFB_F64, hfb_shape_of(0, NULL), zero);
+  hfb_output_add(&b, "state", random);
+  hfb_output_add(&b, "step", step);
+  assert_int_equal(hfb_builder_finish(&b, &graph), HFB_OK);
+  hfb_builder_deinit(&b);
+  hfb_device *device = make_device(2);
+  static const uint64_t seeds[] = {0, 1337, ((uint64_t)1 << 62) + 1, INT64_MAX};
+  for (int i = 0; i < 4; i++) {
+    hfb_parameters p;
+    assert_int_equal(hfb_parameters_draw(graph, device, seeds[i], &p), HFB_OK);
+    const int64_t *words = find(graph, &p, HFB_RANDOM_STATE)->data;
+    assert_true(words[0] == (int64_t)seeds[i] && words[1] == 0);
+    assert_int_equal(find(graph, &p, "optimizer/step")->dtype, HFB_F64);
+    assert_true(*(const double *)find(graph, &p, "optimizer/step")->data == 0);
+    hfb_parameters_deinit(&p);
+  }
+  hfb_device_destroy(device);
+  hfb_graph_destroy(graph);
+}
+
 static void test_memory_limit_is_reported(void **state) {
   (void)state;
   hfb_graph *graph = make_graph();
@@ -416,6 +444,7 @@ static int run_all(void) {
       cmocka_unit_test(test_fairseq_positions),
       cmocka_unit_test(test_draws_depend_on_seed_and_name_only),
       cmocka_unit_test(test_float64_form_has_the_same_values),
+      cmocka_unit_test(test_state_of_training),
       cmocka_unit_test(test_memory_limit_is_reported),
       cmocka_unit_test(test_load_converts),
       cmocka_unit_test(test_load_refuses_wrong_types),

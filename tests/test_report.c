@@ -239,8 +239,12 @@ static void test_summary(void **state) {
   (void)state;
   hfb_row rows[4] = {make_row("A", "pass", 0.5), make_row("B", "pass", 2.0), make_row("C", "fail_accuracy", 100.0),
                      make_row("D", "pass_due_to_skip", 8.0)};
+  hfb_row_int(&rows[0], HFB_COLUMN_TENSORS_TOTAL, 300);
+  hfb_row_int(&rows[2], HFB_COLUMN_TENSORS_TOTAL, 100);
+  hfb_row_int(&rows[2], HFB_COLUMN_TENSORS_NOT_CLOSE, 3);
   hfb_summary summary;
   assert_int_equal(hfb_summarize(rows, 4, &summary), HFB_OK);
+  assert_true(summary.tensor_count == 400 && summary.tensor_close_count == 397);
   assert_int_equal(summary.pass_count, 3);
   assert_int_equal(summary.speedup_count, 3);
   assert_true(fabs(summary.geomean - 2.0) < 1e-12); /* 0.5 is not clipped, 100 is not counted */
@@ -250,6 +254,7 @@ static void test_summary(void **state) {
   hfb_summary_print(&text, BOTH, &summary, rows);
   assert_non_null(strstr(hfb_strbuf_text(&text), "3 of 4 pass; not: C (fail_accuracy)"));
   assert_non_null(strstr(hfb_strbuf_text(&text), "1 left out"));
+  assert_non_null(strstr(hfb_strbuf_text(&text), "400 tensors compared, 99.25 % of them within"));
   hfb_strbuf_deinit(&text);
   assert_int_equal(hfb_summarize(rows, 0, &summary), HFB_OK);
   assert_true(isnan(summary.geomean));

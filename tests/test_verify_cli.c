@@ -132,12 +132,32 @@ static void test_json(void **state) {
   free_outcome(&o);
 }
 
+static void test_training(void **state) {
+  (void)state;
+  assert_prints(run_verify("--training", GOLDEN "BertForMaskedLM", GOLDEN "T5Small", NULL), 0,
+                "^PASS BertForMaskedLM " ERROR " (train|grad)/[a-zA-Z_0-9./]+ median of gradients " ERROR "\n"
+                "PASS T5Small " ERROR " (train|grad)/[a-zA-Z_0-9./]+ median of gradients " ERROR "\n$");
+  assert_prints(run_verify("--training", "--grad-tol", "1e-9", "--backend", "eager", GOLDEN "BertForMaskedLM", NULL), 1,
+                "^FAIL BertForMaskedLM " ERROR " grad/[a-zA-Z_0-9.]+ median of gradients " ERROR "\n$");
+  outcome o = run_verify("--training", "--json", "--backend", "eager", GOLDEN "BertForMaskedLM", NULL);
+  json_t *row = json_loads(o.out, 0, NULL);
+  assert_int_equal(o.code, 0);
+  assert_string_equal(json_string_value(json_object_get(row, "mode")), "training");
+  assert_int_equal(json_integer_value(json_object_get(row, "gradients")), 42);
+  assert_int_equal(json_array_size(json_object_get(row, "tensors")), 44);
+  double median = json_real_value(json_object_get(row, "gradient_median"));
+  assert_true(median > 0 && median < 1e-5);
+  json_decref(row);
+  free_outcome(&o);
+}
+
 static void test_usage_errors(void **state) {
   (void)state;
   assert_prints(run_verify(NULL), 2, "^$");
   assert_prints(run_verify("--backend", "nativ", "x", NULL), 2, "^$");
   assert_prints(run_verify("--precision", "f8", "x", NULL), 2, "^$");
   assert_prints(run_verify("--tol", "-1", "x", NULL), 2, "^$");
+  assert_prints(run_verify("--grad-tol", "1", "x", NULL), 2, "^$"); /* without --training */
   assert_prints(run_verify("--write", "file", "x", "y", NULL), 2, "^$");
   assert_prints(run_verify("--repeat", "3", "x", NULL), 2, "^$");
 }
@@ -173,6 +193,7 @@ int main(void) {
       cmocka_unit_test(test_one_line_for_each_case), cmocka_unit_test(test_failures_do_not_stop_the_rest),
       cmocka_unit_test(test_tolerance_and_engine),   cmocka_unit_test(test_json),
       cmocka_unit_test(test_usage_errors),           cmocka_unit_test(test_write),
+      cmocka_unit_test(test_training),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -135,7 +135,7 @@ typedef struct distances {
 typedef struct verdict {
   bool failed;
   double error_eager, error_compiled; /* against float64 */
-  int total, by_other_rule;           /* tensors that were compared, and those of them that were not close to eager */
+  int total, not_close, by_other_rule; /* tensors that were compared; those not close to eager; those that passed so */
   distances *to_f64;                  /* by item of the outcome; NULL without a reference */
   json_t *tensors;
   hfb_strbuf reason;
@@ -154,6 +154,7 @@ static void add_distance(json_t *tensor, const char *key, const hfb_distance *di
 /* The first failure counts; passes by another rule no longer matter then. */
 static void note_reason(verdict *v, const char *name, const hfb_same_result *result) {
   if (result->same && result->rule == HFB_SAME_CLOSE) return;
+  v->not_close++;
   v->by_other_rule += result->same;
   if (!result->same && !v->failed) {
     v->failed = true;
@@ -305,6 +306,7 @@ static hfb_status judge_and_record(check *c) {
     }
     hfb_row_int(c->row, HFB_COLUMN_TENSORS_TOTAL, v.total);
     hfb_row_int(c->row, HFB_COLUMN_TENSORS_BY_RMSE, v.by_other_rule);
+    hfb_row_int(c->row, HFB_COLUMN_TENSORS_NOT_CLOSE, v.not_close);
     if (c->job->training) hfb_row_real(c->row, HFB_COLUMN_LOSS, hfb_side_loss(&c->compiled));
     hfb_row_json(c->row, HFB_COLUMN_TENSORS, json_incref(v.tensors));
   }

@@ -20,6 +20,9 @@ hfb_status hfb_summarize(const hfb_row *rows, int count, hfb_summary *out_summar
   int compile_count = 0, compression_count = 0;
   HFB_TRY(hfb_mem_alloc((size_t)count, sizeof(*speedups), &speedups));
   for (int i = 0; i < count; i++) {
+    int64_t tensors = hfb_row_get_int(&rows[i], HFB_COLUMN_TENSORS_TOTAL);
+    s.tensor_count += tensors;
+    s.tensor_close_count += tensors - hfb_row_get_int(&rows[i], HFB_COLUMN_TENSORS_NOT_CLOSE);
     if (!passes(&rows[i])) continue;
     s.pass_count++;
     double speedup = hfb_row_get_real(&rows[i], HFB_COLUMN_SPEEDUP);
@@ -49,6 +52,11 @@ void hfb_summary_print(hfb_strbuf *text, unsigned phases, const hfb_summary *sum
     before = ", ";
   }
   hfb_strbuf_append(text, "\n");
+  if (phases & HFB_PHASE_ACCURACY && summary->tensor_count > 0) {
+    hfb_strbuf_printf(text, "%lld tensors compared, %.2f %% of them within the tolerance of eager in every element\n",
+                      (long long)summary->tensor_count,
+                      100.0 * (double)summary->tensor_close_count / (double)summary->tensor_count);
+  }
   if (!(phases & HFB_PHASE_PERFORMANCE) || summary->speedup_count == 0) return;
   hfb_strbuf_printf(text, "speed-up over eager, geometric mean of %d rows that pass: %.3fx (from %.3fx to %.3fx)",
                     summary->speedup_count, summary->geomean, summary->low, summary->high);
@@ -64,8 +72,9 @@ static void set_real(json_t *object, const char *key, double value) {
 }
 
 json_t *hfb_summary_json(const hfb_summary *summary) {
-  json_t *object = json_pack("{s:i, s:i, s:i}", "rows", summary->row_count, "passed", summary->pass_count,
-                             "speedup_rows", summary->speedup_count);
+  json_t *object = json_pack("{s:i, s:i, s:i, s:I, s:I}", "rows", summary->row_count, "passed", summary->pass_count,
+                             "speedup_rows", summary->speedup_count, "tensors", (json_int_t)summary->tensor_count,
+                             "tensors_close", (json_int_t)summary->tensor_close_count);
   if (!object) return NULL;
   set_real(object, "speedup_geomean", summary->geomean);
   set_real(object, "speedup_min", summary->low);

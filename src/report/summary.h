@@ -12,11 +12,12 @@ typedef struct hfb_summary {
   double geomean, low, high;  /* of the speed-ups; smallest and largest; NaN without any */
   double compile_cold_mean_s; /* NaN without any */
   double compression_mean;
+  int64_t tensor_count, tensor_close_count; /* compared in accuracy checks, and of these: plainly close to eager */
 } hfb_summary;
 
 hfb_status hfb_summarize(const hfb_row *rows, int count, hfb_summary *out_summary) HFB_MUST_USE;
 
-/* Two or three lines of text. */
+/* Up to four lines of text. */
 void hfb_summary_print(hfb_strbuf *text, unsigned phases, const hfb_summary *summary, const hfb_row *rows);
 json_t *hfb_summary_json(const hfb_summary *summary); /* new reference; NULL when out of memory */
 
