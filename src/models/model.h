@@ -25,8 +25,8 @@ hfb_model_class hfb_model_class_at(int index);
 hfb_status hfb_model_class_find(const char *name, hfb_model_class *out_class) HFB_MUST_USE;
 
 /* An argument of forward() that is given. Ids, masks, labels and positions are I64; regression and multi-label labels
- * are F32. Ids are [batch, seq], masks likewise; labels as the class wants them. Images are F32 [batch, channels, height,
- * width], marks of their patches BOOL [batch, patches]. */
+ * are F32. Ids are [batch, seq], masks likewise; labels as the class wants them. Images are F32 [batch, channels,
+ * height, width], marks of their patches BOOL [batch, patches]. */
 typedef struct hfb_model_input {
   const char *name;
   hfb_dtype dtype;
