@@ -3,9 +3,9 @@
  *
  *   bench_linear_cross_entropy [--threads N] [--rounds N] [--only NAME] [SHAPES_FILE]
  *
- * Both are measured in turn, round after round. For each: the median in GFLOP/s, in percent of the peak, and the percent
- * that the best tenth of the rounds reaches; behind them the median of the ratio in a round. HFBENCH_ISA lowers the
- * instruction set. */
+ * Both are measured in turn, round after round. For each: the median in GFLOP/s, in percent of the peak, and the
+ * percent that the best tenth of the rounds reaches; behind them the median of the ratio in a round. HFBENCH_ISA lowers
+ * the instruction set. */
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "kernels/gemm.h"
