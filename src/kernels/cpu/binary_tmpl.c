@@ -115,8 +115,9 @@ static const uint8_t *condition_of(const uint8_t *bytes, int64_t stride, int64_t
 static void where_row(void *context, char *const *data, const int64_t *stride, int64_t count) {
   float *out = (float *)data[0], x_block[BINARY_BLOCK], y_block[BINARY_BLOCK];
   uint8_t condition_block[BINARY_BLOCK];
-  for (int64_t begin = 0; begin < count; begin += BINARY_BLOCK) {
-    int64_t length = count - begin < BINARY_BLOCK ? count - begin : BINARY_BLOCK;
+  int64_t step = stride[1] != 1 || needs_block(stride[2]) || needs_block(stride[3]) ? BINARY_BLOCK : count;
+  for (int64_t begin = 0; begin < count; begin += step) {
+    int64_t length = count - begin < step ? count - begin : step;
     const uint8_t *condition =
         condition_of((const uint8_t *)data[1] + begin * stride[1], stride[1], length, condition_block);
     row_operand x = operand_of(data[2] + begin * stride[2], stride[2], length, x_block);

@@ -82,7 +82,7 @@ hfb_status HFB_K(hfb_k_f32_log_softmax_backward)(const hfb_kernel_call *call) {
 
 /* The gradients of weight and bias are sums over the rows: over each block of rows first, then over the blocks in
  * order. The blocks follow from the shape alone, so results do not depend on the number of threads. */
-enum { NORM_BLOCK_MIN_ROWS = 16, NORM_MAX_BLOCKS = 64, NORM_COLUMN_GRAIN = 256 };
+enum { NORM_BLOCK_MIN_ROWS = 32, NORM_MAX_BLOCKS = 64, NORM_COLUMN_GRAIN = 256 };
 
 typedef struct norm_job {
   const hfb_tensor *g, *x;
