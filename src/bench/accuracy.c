@@ -197,9 +197,10 @@ static hfb_status judge_item(check *c, int index, verdict *v) {
   hfb_same_result result = hfb_same(eager, got, reference, &options, c->pool);
   char shape[HFB_SHAPE_TEXT_BYTES];
   json_t *tensor =
-      json_pack("{s:s, s:s, s:s, s:b, s:s, s:o}", "name", item->name, "dtype", hfb_dtype_name(got->dtype), "shape",
+      json_pack("{s:s, s:s, s:s, s:b, s:s, s:o, s:I}", "name", item->name, "dtype", hfb_dtype_name(got->dtype), "shape",
                 hfb_shape_print(&got->shape, shape, sizeof(shape)), "pass", (int)result.same, "rule",
-                hfb_same_rule_name(result.rule), "max_abs_to_eager", finite_or_null(result.max_abs));
+                hfb_same_rule_name(result.rule), "max_abs_to_eager", finite_or_null(result.max_abs), "outside",
+                (json_int_t)result.outside_count);
   hfb_status status = reference ? measure_distances(c, index, tensor, v) : HFB_OK;
   json_array_append_new(v->tensors, tensor);
   v->total++;
