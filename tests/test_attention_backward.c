@@ -1,5 +1,6 @@
 /* The gradients of attention on every instruction set against the plain formulas in double, and those against finite
  * differences. Arguments: [first seed] [number of seeds]. */
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/cpu.h"
+#include "base/memory.h"
 #include "base/rng.h"
 #include "kernels/attention_backward.h"
 #include "support/strided.h"
@@ -21,20 +23,39 @@ static const float guard_value = -77777.0f;
 static uint64_t first_seed = 1, seed_count = 160;
 
 /* What the score functions do to one score: scores become factor * score + bias, gradients are multiplied by factor. */
-typedef enum score_kind { SCORES_PLAIN, SCORES_HIDDEN, SCORES_PADDED, SCORES_SCALED, SCORE_KINDS } score_kind;
+typedef enum score_kind {
+  SCORES_PLAIN,
+  SCORES_HIDDEN,
+  SCORES_PADDED,
+  SCORES_SCALED,
+  SCORES_HIDDEN_ROWS, /* whole rows by a finite mask, beside visible ones */
+  SCORE_KINDS
+} score_kind;
 
 typedef struct score_change {
   double factor, bias;
 } score_change;
 
-/* Some scores of each row stay visible: those of key 0. */
+/* The masks of models: the lowest float, as transformers has it, others as low, and -10000; some with -inf on top. */
+static double row_bias(int64_t batch, int64_t row, int64_t col) {
+  switch ((row + batch) % 6) {
+    case 1: return (double)-FLT_MAX;
+    case 2: return col % 3 == 1 ? -INFINITY : (double)-1e38f;
+    case 3: return -10000;
+    case 4: return col % 32 > 20 ? (double)-FLT_MAX : 0;
+    default: return 0;
+  }
+}
+
+/* Some scores of each row are not -inf: those of key 0. */
 static score_change change_of(score_kind kind, int64_t batch, int64_t head, int64_t row, int64_t col) {
   switch (kind) {
     case SCORES_HIDDEN:
       return (score_change){1, col > 0 && (row * 7 + col * 3 + batch + head) % 5 == 0
                                    ? -INFINITY
                                    : 0.25 * (double)((row - col) % 9)};
-    case SCORES_PADDED: return (score_change){1, col % 32 > 20 + batch ? -1e38 : 0};
+    case SCORES_PADDED: return (score_change){1, col % 32 > 20 + batch ? (double)-1e38f : 0};
+    case SCORES_HIDDEN_ROWS: return (score_change){1, row_bias(batch, row, col)};
     case SCORES_SCALED: return (score_change){0.25 * (double)(1 + (row + 3 * col + head) % 7), 0.5 * (double)(col % 3)};
     default: return (score_change){1, 0};
   }
@@ -65,6 +86,7 @@ typedef struct backward_case {
   hfb_attention_backward call;
   strided q, k, v, g, dq, dk, dv;
   float *lse, *delta;
+  double *max, *sum; /* of a row: the largest score, the sum of exp(scores - max) */
   int64_t random_state[2];
   score_kind kind;
   hfb_isa isa;
@@ -103,28 +125,31 @@ static dot dot_of(const float *x, const float *y, int64_t count) {
   return result;
 }
 
+/* Beside the masks that hide a row a float or double does not hold the product at all. */
 static dot score_of(const backward_case *c, int64_t batch, int64_t head, int64_t row, int64_t col) {
   const hfb_attention_backward *a = &c->call;
   const score_change change = change_of(c->kind, batch, head, row, col);
   const dot product = dot_of(a->q + strided_offset(a->q_strides, batch, head, row),
                              a->k + strided_offset(a->k_strides, batch, head, col), a->head_dim);
   const double factor = (double)a->scale * change.factor;
+  if (isfinite(change.bias) && fabs(change.bias) >= 0x1p100) return (dot){change.bias, 0};
   return (dot){product.value * factor + change.bias, fabs(product.size * factor) + fabs(change.bias)};
 }
 
-/* A float score is wrong by a few eps times the sizes of its terms, its probability by that factor, and so on along the
- * formulas. */
+/* The softmax itself, not by the log-sum-exp: that of a hidden row cannot tell how many keys it has. A float score is
+ * wrong by a few eps times the sizes of its terms, its probability by that factor, and so on along the formulas. */
 static element element_of(const backward_case *c, int64_t batch, int64_t head, int64_t row, int64_t col) {
   const hfb_attention_backward *a = &c->call;
   const double eps = 0x1p-24, smallest = 0x1p-126;
   const int64_t at = (batch * a->heads + head) * a->query_count + row;
   const dot score = score_of(c, batch, head, row, col);
-  if (is_hidden(a, row, col) || score.value - (double)a->lse[at] < -1000) return (element){0};
+  if (is_hidden(a, row, col) || score.value - c->max[at] < -1000) return (element){0};
   const dot x = dot_of(a->g + strided_offset(a->g_strides, batch, head, row),
                        a->v + strided_offset(a->v_strides, batch, head, col), a->value_dim);
   const double keep = keep_factor(a, batch, head, row, col), delta = (double)a->delta[at];
-  const double p = exp(score.value - (double)a->lse[at]);
-  const double p_error = p * eps * (4 * (score.size + fabs((double)a->lse[at])) + 4) + smallest;
+  const double p = exp(score.value - c->max[at]) / c->sum[at];
+  const double row_size = fabs(c->max[at]) < 0x1p100 ? fabs(c->max[at] + log(c->sum[at])) : 0;
+  const double p_error = p * eps * (4 * (score.size + row_size) + 4) + smallest;
   const double difference = x.value * keep - delta;
   const double difference_error = 4 * eps * (x.size * keep + fabs(delta));
   const double factor = (double)a->gradient_scale * change_of(c->kind, batch, head, row, col).factor;
@@ -224,9 +249,9 @@ static void check_result(const backward_case *c, uint64_t seed) {
   check_guards(&c->dv, a->batch, a->heads, a->key_count, a->value_dim);
 }
 
-/* The plain forward of one row: log-sum-exp, and the sum of g * out, which is what the gradients are of. */
-static void forward_row(const backward_case *c, int64_t batch, int64_t head, int64_t row, double *out_lse,
-                        double *out_delta) {
+/* The plain softmax of one row, and the sum of g * out, which is what the gradients are of. */
+static void forward_row(const backward_case *c, int64_t batch, int64_t head, int64_t row, double *out_max,
+                        double *out_sum, double *out_delta) {
   const hfb_attention_backward *a = &c->call;
   double max = -INFINITY, sum = 0, delta = 0;
   for (int64_t j = 0; j < a->key_count; j++) {
@@ -241,7 +266,8 @@ static void forward_row(const backward_case *c, int64_t batch, int64_t head, int
     sum += e;
     delta += e * x * keep_factor(a, batch, head, row, j);
   }
-  *out_lse = max + log(sum);
+  *out_max = max;
+  *out_sum = sum;
   *out_delta = sum == 0 ? 0 : delta / sum;
 }
 
@@ -250,10 +276,13 @@ static void set_rows(backward_case *c) {
   const int64_t count = a->batch * a->heads * a->query_count;
   c->lse = test_malloc((size_t)(count + 1) * sizeof(float));
   c->delta = test_malloc((size_t)(count + 1) * sizeof(float));
+  c->max = test_malloc((size_t)(count + 1) * sizeof(double));
+  c->sum = test_malloc((size_t)(count + 1) * sizeof(double));
   for (int64_t i = 0; i < count; i++) {
-    double lse, delta;
-    forward_row(c, i / a->query_count / a->heads, i / a->query_count % a->heads, i % a->query_count, &lse, &delta);
-    c->lse[i] = (float)lse;
+    double delta;
+    forward_row(c, i / a->query_count / a->heads, i / a->query_count % a->heads, i % a->query_count, &c->max[i],
+                &c->sum[i], &delta);
+    c->lse[i] = (float)(c->max[i] + log(c->sum[i]));
     c->delta[i] = (float)delta;
   }
   a->lse = c->lse, a->delta = c->delta;
@@ -298,6 +327,8 @@ static void destroy_case(backward_case *c) {
   for (int i = 0; i < 7; i++) strided_destroy(all[i]);
   test_free(c->lse);
   test_free(c->delta);
+  test_free(c->max);
+  test_free(c->sum);
 }
 
 static void make_case(uint64_t seed, backward_case *c) {
@@ -340,10 +371,11 @@ static void test_random_cases(void **state) {
   for (int i = 1; i < 4; i++) hfb_pool_destroy(pools[i]);
 }
 
-/* The formulas are those of the gradient of sum(g * out): a step in each of some elements of q, k and v. */
+/* The formulas are those of the gradient of sum(g * out): a step in each of some elements of q, k and v. Not for hidden
+ * rows: a step in q or k vanishes beside the mask, while the frameworks' gradient passes the mask by. */
 static void test_formulas_against_differences(void **state) {
   const double step = 1e-3;
-  for (score_kind kind = SCORES_PLAIN; kind < SCORE_KINDS; kind++) {
+  for (score_kind kind = SCORES_PLAIN; kind < SCORES_HIDDEN_ROWS; kind++) {
     backward_case c = {.kind = kind};
     hfb_attention_backward *a = &c.call;
     *a = (hfb_attention_backward){.batch = 1, .heads = 1, .query_count = 5, .key_count = 7, .head_dim = 4,
@@ -365,8 +397,8 @@ static void test_formulas_against_differences(void **state) {
           *x = before + (float)(side == 0 ? -step : step);
           points[side] = (double)*x;
           for (int64_t row = 0; row < a->query_count; row++) {
-            double lse, delta;
-            forward_row(&c, 0, 0, row, &lse, &delta);
+            double max, sum, delta;
+            forward_row(&c, 0, 0, row, &max, &sum, &delta);
             values[side] += delta;
           }
         }
@@ -385,8 +417,8 @@ static void test_formulas_against_differences(void **state) {
 }
 
 /* A case of several blocks in each direction. */
-static void make_long_case(backward_case *c, int64_t heads, int causal, hfb_isa isa) {
-  *c = (backward_case){.kind = SCORES_SCALED, .isa = isa};
+static void make_long_case(backward_case *c, score_kind kind, int64_t heads, int causal, hfb_isa isa) {
+  *c = (backward_case){.kind = kind, .isa = isa};
   c->call = (hfb_attention_backward){.batch = 1, .heads = heads, .query_count = 330, .key_count = 700, .head_dim = 40,
                                      .value_dim = 72, .scale = 0.15f, .gradient_scale = 0.15f, .causal = causal,
                                      .dropout_p = 0.1};
@@ -424,30 +456,82 @@ static void check_and_reset(backward_case *c, const results *want, unsigned want
 
 /* Bit for bit the same for each number of threads, whether heads are split or not, for each choice of results, and
  * again. */
-static void test_same_bits(void **state) {
-  for (hfb_isa isa = HFB_ISA_GENERIC; isa <= HFB_ISA_AVX512; isa++) {
-    backward_case c;
-    make_long_case(&c, 3, isa != HFB_ISA_GENERIC, isa);
-    assert_int_equal(hfb_attention_backward_run(&c.call, isa, NULL), HFB_OK);
-    check_result(&c, 0);
-    results want = copy_results(&c);
-    check_and_reset(&c, &want, 7);
-    for (int threads = 1; threads <= 16; threads *= 2) {
-      hfb_pool *pool = NULL;
-      assert_int_equal(hfb_pool_create(threads, &pool), HFB_OK);
-      for (unsigned wanted = 0; wanted < 8; wanted++) {
-        hfb_attention_backward call = c.call;
-        if (!(wanted & 1)) call.dq = NULL;
-        if (!(wanted & 2)) call.dk = NULL;
-        if (!(wanted & 4)) call.dv = NULL;
-        assert_int_equal(hfb_attention_backward_run(&call, isa, pool), HFB_OK);
-        check_and_reset(&c, &want, wanted);
-      }
-      hfb_pool_destroy(pool);
+static void check_same_bits(score_kind kind, hfb_isa isa) {
+  backward_case c;
+  make_long_case(&c, kind, 3, isa != HFB_ISA_GENERIC, isa);
+  assert_int_equal(hfb_attention_backward_run(&c.call, isa, NULL), HFB_OK);
+  check_result(&c, 0);
+  results want = copy_results(&c);
+  check_and_reset(&c, &want, 7);
+  for (int threads = 1; threads <= 16; threads *= 2) {
+    hfb_pool *pool = NULL;
+    assert_int_equal(hfb_pool_create(threads, &pool), HFB_OK);
+    for (unsigned wanted = 0; wanted < 8; wanted++) {
+      hfb_attention_backward call = c.call;
+      if (!(wanted & 1)) call.dq = NULL;
+      if (!(wanted & 2)) call.dk = NULL;
+      if (!(wanted & 4)) call.dv = NULL;
+      assert_int_equal(hfb_attention_backward_run(&call, isa, pool), HFB_OK);
+      check_and_reset(&c, &want, wanted);
     }
-    for (int i = 0; i < 3; i++) test_free(want.values[i]);
-    destroy_case(&c);
+    hfb_pool_destroy(pool);
   }
+  for (int i = 0; i < 3; i++) test_free(want.values[i]);
+  destroy_case(&c);
+}
+
+static void test_same_bits(void **state) {
+  for (hfb_isa isa = HFB_ISA_GENERIC; isa <= HFB_ISA_AVX512; isa++) check_same_bits(SCORES_SCALED, isa);
+}
+
+static void test_same_bits_of_hidden_rows(void **state) {
+  for (hfb_isa isa = HFB_ISA_GENERIC; isa <= HFB_ISA_AVX512; isa++) check_same_bits(SCORES_HIDDEN_ROWS, isa);
+}
+
+static void lower_scores(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row,
+                         int64_t rows, int64_t col, int64_t cols) {
+  const float *bias = context;
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t j = 0; j < cols; j++) scores[i * ld + j] += *bias;
+  }
+}
+
+/* With the forward's lse the probabilities of a row sum to 1 at every distance of the scores from 0: the sum over keys
+ * of dv is the sum over queries of g. */
+static void test_probabilities_sum_to_one(void **state) {
+  enum { QUERIES = 3, KEYS = 600, DIM = 8 };
+  float q[QUERIES * DIM], g[QUERIES * DIM], out[QUERIES * DIM], lse[QUERIES], delta[QUERIES] = {0};
+  float *k = test_malloc(KEYS * DIM * sizeof(float)), *dv = test_malloc(KEYS * DIM * sizeof(float));
+  const hfb_philox stream = hfb_philox_named(7, "distances");
+  hfb_philox_normal_fill(stream, 0, QUERIES * DIM, 0.3, q);
+  hfb_philox_normal_fill(stream, 1000, KEYS * DIM, 0.3, k);
+  for (int i = 0; i < QUERIES * DIM; i++) g[i] = (float)(1 + i % 3);
+  for (hfb_isa isa = HFB_ISA_GENERIC; isa <= HFB_ISA_AVX512; isa++) {
+    for (int exponent = 0; exponent < 256; exponent++) {
+      const float bias = ldexpf(exponent % 2 ? -0.99f : 0.99f, exponent / 2);
+      const hfb_attention forward = {.batch = 1, .heads = 1, .query_count = QUERIES, .key_count = KEYS,
+                                     .head_dim = DIM, .value_dim = DIM, .q = q, .k = k, .v = k, .out = out,
+                                     .q_strides = {0, 0, DIM}, .k_strides = {0, 0, DIM}, .v_strides = {0, 0, DIM},
+                                     .out_strides = {0, 0, DIM}, .scale = 1, .modify = lower_scores,
+                                     .modify_context = &bias, .lse = lse};
+      const hfb_attention_backward backward = {
+          .batch = 1, .heads = 1, .query_count = QUERIES, .key_count = KEYS, .head_dim = DIM, .value_dim = DIM, .q = q,
+          .k = k, .v = k, .g = g, .q_strides = {0, 0, DIM}, .k_strides = {0, 0, DIM}, .v_strides = {0, 0, DIM},
+          .g_strides = {0, 0, DIM}, .lse = lse, .delta = delta, .dv = dv, .dv_strides = {0, 0, DIM}, .scale = 1,
+          .modify = lower_scores, .modify_context = &bias, .gradient_scale = 1};
+      assert_int_equal(hfb_attention_run(&forward, isa, NULL), HFB_OK);
+      assert_int_equal(hfb_attention_backward_run(&backward, isa, NULL), HFB_OK);
+      for (int i = 0; i < DIM; i++) {
+        double sum = 0, want = 0;
+        for (int key = 0; key < KEYS; key++) sum += (double)dv[key * DIM + i];
+        for (int query = 0; query < QUERIES; query++) want += (double)g[query * DIM + i];
+        if (fabs(sum - want) <= 0x1p-14 * want) continue;
+        fail_msg("%s, scores near %g: probabilities sum to %g", hfb_isa_name(isa), (double)bias, sum / want);
+      }
+    }
+  }
+  test_free(k);
+  test_free(dv);
 }
 
 static void hide_row(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row,
@@ -506,6 +590,24 @@ static void test_empty_rows(void **state) {
   }
 }
 
+/* Scratch memory, and what hidden rows need besides. */
+static void test_failing_allocations(void **state) {
+  enum { ALLOCATIONS = 2 };
+  for (int fail_at = 1; fail_at <= ALLOCATIONS + 1; fail_at++) {
+    backward_case c = {.kind = SCORES_HIDDEN_ROWS};
+    c.call = (hfb_attention_backward){.batch = 1, .heads = 1, .query_count = 9, .key_count = 20, .head_dim = 16,
+                                      .value_dim = 16, .scale = 1, .gradient_scale = 1};
+    fill_case(&c, 23);
+    bind_case(&c);
+    hfb_mem_fail_at(fail_at, 0);
+    const hfb_status status = hfb_attention_backward_run(&c.call, HFB_ISA_GENERIC, NULL);
+    const int64_t allocations = hfb_mem_fail_at(0, 0);
+    assert_int_equal(status, fail_at <= ALLOCATIONS ? HFB_OUT_OF_MEMORY : HFB_OK);
+    assert_int_equal(allocations, fail_at <= ALLOCATIONS ? fail_at : ALLOCATIONS);
+    destroy_case(&c);
+  }
+}
+
 static void test_bad_calls(void **state) {
   float x[4] = {0};
   const int64_t random_state[2] = {1, 2};
@@ -533,8 +635,11 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_formulas_against_differences),
       cmocka_unit_test(test_random_cases),
       cmocka_unit_test(test_same_bits),
+      cmocka_unit_test(test_same_bits_of_hidden_rows),
+      cmocka_unit_test(test_probabilities_sum_to_one),
       cmocka_unit_test(test_hidden_row),
       cmocka_unit_test(test_empty_rows),
+      cmocka_unit_test(test_failing_allocations),
       cmocka_unit_test(test_bad_calls),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,7 @@
 /* The ops that compilers match, in float64, against the plain ops that they stand for: attention with and without
- * dropout and its gradients, the loss of a linear layer and its gradients. In each graph the outputs come in pairs. */
+ * dropout and its gradients, also where a mask hides whole rows; the loss of a linear layer and its gradients. In each
+ * graph the outputs come in pairs. */
+#include <float.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,14 +31,21 @@ static int tear_down(void **state) {
 
 enum { MAX_INPUTS = 8, MAX_OUTPUTS = 12 };
 
-/* Normal floats; integers in [-1, 7): classes, -1 is the one that is ignored; or any random state. */
+/* Rows of the mask [..,keys]: visible, or hidden as a whole by a finite value. */
+static double mask_value(int64_t row) {
+  static const double values[] = {0, -(double)FLT_MAX, 0, -1e300, -2000};
+  return values[row % 5];
+}
+
+/* Normal floats; the mask; integers in [-1, 7): classes, -1 is the one that is ignored; or any random state. */
 static hfb_tensor fill(const hfb_value *value) {
   hfb_tensor tensor;
   const char *name = hfb_node_text(value->node, HFB_ATTR_NAME, "");
   hfb_philox stream = hfb_philox_named(SEED, name);
   assert_int_equal(hfb_tensor_create(device, value->dtype, &value->shape, &tensor), HFB_OK);
   for (int64_t i = 0; i < hfb_shape_elements(&value->shape); i++) {
-    if (value->dtype == HFB_F64) ((double *)tensor.data)[i] = hfb_philox_normal(stream, (uint64_t)i);
+    if (strcmp(name, "mask") == 0) ((double *)tensor.data)[i] = mask_value(i / value->shape.dim[1]);
+    else if (value->dtype == HFB_F64) ((double *)tensor.data)[i] = hfb_philox_normal(stream, (uint64_t)i);
     else ((int64_t *)tensor.data)[i] = hfb_philox_below(stream, (uint64_t)i, 8) - 1;
   }
   return tensor;
@@ -67,12 +76,14 @@ static void check_attention(double p, const char *state) {
   char text[4096];
   snprintf(text, sizeof(text),
            "graph \"attention\" {\n"
-           "%%scores = input(name=\"scores\") : f64[2,3,9,11]\n"
+           "%%visible = input(name=\"scores\") : f64[2,3,9,11]\n"
+           "%%mask = input(name=\"mask\") : f64[9,11]\n"
            "%%q = input(name=\"q\") : f64[2,3,9,4]\n"
            "%%k = input(name=\"k\") : f64[2,3,11,4]\n"
            "%%v = input(name=\"v\") : f64[2,3,11,5]\n"
            "%%g = input(name=\"g\") : f64[2,3,9,5]\n"
            "%%state = input(name=\"state\") : i64[2]\n"
+           "%%scores = add(%%visible, %%mask) : f64[2,3,9,11]\n"
            "%%weights = softmax(%%scores; axis=3) : f64[2,3,9,11]\n"
            "%%dropped = dropout(%%weights, %%state; p=%g, site=3) : f64[2,3,9,11]\n"
            "%%o = matmul(%%dropped, %%v; transpose_a=0, transpose_b=0) : f64[2,3,9,5]\n"

@@ -13,6 +13,11 @@
 typedef void (*hfb_score_fn)(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row,
                              int64_t rows, int64_t col, int64_t cols);
 
+/* lse = max + log(sum) of a row whose largest score is m is off by up to |m| * 2^-24. From this |lse| on that shows in
+ * exp(scores - lse), and where a finite mask hides a whole row (scores of -3.4e38) nothing is left of the logarithm. So
+ * gradients take the probabilities of such rows from their scores alone: exp(scores - max) / sum. */
+enum { HFB_ATTENTION_LSE_LIMIT = 1024 };
+
 typedef struct hfb_attention {
   int64_t batch, heads, query_count, key_count, head_dim, value_dim;
   /* Element strides of batch, head, sequence; the last dimension has unit stride. */

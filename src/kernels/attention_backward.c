@@ -4,9 +4,13 @@
  *
  * A task is a head. When the heads do not fill the threads, dk with dv and dq get tasks of their own, ranges of keys
  * and ranges of queries, at the price of the first two products once more. Blocks and the order of the sums are the
- * same either way, and so are the bits. */
+ * same either way, and so are the bits.
+ *
+ * Rows whose lse cannot tell the number of their keys have their sums computed first, each by one task. */
 #include "kernels/attention_backward.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -45,6 +49,10 @@ typedef struct backward_job {
   int64_t head_width, value_width;           /* columns of a panel of q and k, of g */
   int64_t head_stride, value_stride;         /* of their rows in scratch memory */
   scratch_layout layout;
+  /* P = factor * exp(scores - lse), for each row of queries. factors NULL: 1, and lse is the caller's. */
+  const float *lse, *factors;
+  float *own_rows; /* both of them, when some row needs it */
+  int64_t row_count; /* over batch and heads */
   /* What the tasks of this pass give, and how they split a head. */
   float *dq, *dk, *dv;
   int64_t key_chunk_count, query_chunk_count;
@@ -97,33 +105,60 @@ static void pack_queries(const backward_task *task, int64_t row, int64_t rows) {
                        job->value_stride, task->scratch + job->layout.g_rows);
 }
 
-/* scores = scale * q k^T and gradients = g v^T. */
-static void multiply_scores(const backward_task *task, const block_range *range) {
+/* scores = modify(scale * q k^T) */
+static void make_scores(const backward_task *task, const block_range *range) {
   const backward_job *job = task->job;
-  hfb_gemm_block block = {
+  const hfb_attention_backward *backward = job->backward;
+  float *scores = task->scratch + job->layout.scores;
+  hfb_gemm_block_run(&(hfb_gemm_block){
       .kernels = job->kernels,
       .rows = range->rows,
       .columns = range->keys,
-      .depth = job->backward->head_dim,
+      .depth = backward->head_dim,
       .a = task->scratch + job->layout.q_rows,
       .a_row_stride = job->head_stride,
       .width = job->key_width,
       .b = task->scratch + job->layout.k_panels,
-      .b_panel_elements = job->key_width * job->backward->head_dim,
+      .b_panel_elements = job->key_width * backward->head_dim,
       .b_k_stride = job->key_width,
-      .c = task->scratch + job->layout.scores,
+      .c = scores,
       .c_row_stride = job->block_stride,
-      .alpha = job->backward->scale,
-  };
-  hfb_gemm_block_run(&block);
-  block.depth = job->backward->value_dim;
-  block.a = task->scratch + job->layout.g_rows;
-  block.a_row_stride = job->value_stride;
-  block.b = task->scratch + job->layout.v_panels;
-  block.b_panel_elements = job->key_width * job->backward->value_dim;
-  block.c = task->scratch + job->layout.gradients;
-  block.alpha = 1;
-  hfb_gemm_block_run(&block);
+      .alpha = backward->scale,
+  });
+  if (!backward->modify) return;
+  backward->modify(backward->modify_context, scores, job->block_stride, task->batch, task->head, range->row,
+                   range->rows, range->key, range->keys);
+}
+
+/* gradients = g v^T */
+static void make_gradients(const backward_task *task, const block_range *range) {
+  const backward_job *job = task->job;
+  hfb_gemm_block_run(&(hfb_gemm_block){
+      .kernels = job->kernels,
+      .rows = range->rows,
+      .columns = range->keys,
+      .depth = job->backward->value_dim,
+      .a = task->scratch + job->layout.g_rows,
+      .a_row_stride = job->value_stride,
+      .width = job->key_width,
+      .b = task->scratch + job->layout.v_panels,
+      .b_panel_elements = job->key_width * job->backward->value_dim,
+      .b_k_stride = job->key_width,
+      .c = task->scratch + job->layout.gradients,
+      .c_row_stride = job->block_stride,
+      .alpha = 1,
+  });
+}
+
+/* The index of query `row` in lse and delta. */
+static int64_t row_index(const backward_task *task, int64_t row) {
+  const hfb_attention_backward *backward = task->job->backward;
+  return (task->batch * backward->heads + task->head) * backward->query_count + row;
+}
+
+/* How many keys of the range the query looks at; they are the first. */
+static int64_t keys_in_range(const backward_task *task, const block_range *range, int64_t row) {
+  return max_i64(0, min_i64(range->keys, visible_keys(task->job->backward, row) - range->key));
 }
 
 /* Scores become dropout(P), gradients become d without gradient_scale. */
@@ -131,18 +166,14 @@ static void differentiate_scores(const backward_task *task, const block_range *r
   const backward_job *job = task->job;
   const hfb_attention_backward *backward = job->backward;
   float *scores = task->scratch + job->layout.scores, *gradients = task->scratch + job->layout.gradients;
-  if (backward->modify) {
-    backward->modify(backward->modify_context, scores, job->block_stride, task->batch, task->head, range->row,
-                     range->rows, range->key, range->keys);
-  }
   for (int64_t i = 0; i < range->rows; i++) {
-    const int64_t index = (task->batch * backward->heads + task->head) * backward->query_count + range->row + i;
+    const int64_t index = row_index(task, range->row + i);
     hfb_attention_gradient row = {
         .scores = scores + i * job->block_stride,
         .gradient = gradients + i * job->block_stride,
-        .count = max_i64(0, min_i64(range->keys, visible_keys(backward, range->row + i) - range->key)),
+        .count = keys_in_range(task, range, range->row + i),
         .padded_count = range->keys,
-        .lse = backward->lse[index],
+        .lse = job->lse[index],
         .delta = backward->delta[index],
     };
     if (job->dropout.threshold) {
@@ -150,6 +181,10 @@ static void differentiate_scores(const backward_task *task, const block_range *r
                                    task->scratch + job->layout.keep);
     }
     job->passes->gradient(&row);
+    if (job->factors && job->factors[index] != 1) {
+      job->passes->scale(row.scores, row.count, job->factors[index]);
+      job->passes->scale(row.gradient, row.count, job->factors[index]);
+    }
   }
   if (backward->modify_gradient) {
     backward->modify_gradient(backward->modify_gradient_context, gradients, job->block_stride, task->batch, task->head,
@@ -260,7 +295,8 @@ static void run_keys(const backward_task *task, int64_t key, int64_t row_begin, 
     range.keys = min_i64(keys, visible_keys(backward, row + range.rows - 1) - key);
     if (range.keys <= 0) continue;
     pack_queries(task, row, range.rows);
-    multiply_scores(task, &range);
+    make_scores(task, &range);
+    make_gradients(task, &range);
     differentiate_scores(task, &range);
     add_query_gradient(task, &range);
     add_key_gradients(task, &range);
@@ -272,20 +308,10 @@ static void zero_rows(float *out, int64_t stride, int64_t begin, int64_t end, in
   for (int64_t row = begin; row < end; row++) memset(out + row * stride, 0, (size_t)columns * sizeof(float));
 }
 
-/* Late ranges of queries come first: with a causal mask they take longest. */
-static void run_task(void *context, int64_t index, int worker) {
-  const backward_job *job = context;
+static backward_task task_of(const backward_job *job, int64_t head_index, int worker) {
   const hfb_attention_backward *backward = job->backward;
-  const int64_t head_count = backward->batch * backward->heads;
-  const int64_t batch = index % head_count / backward->heads, head = index % backward->heads;
-  const int64_t part = index / head_count, key_part = part % job->key_chunk_count;
-  const int64_t query_part = job->query_chunk_count - 1 - part / job->key_chunk_count;
-  const int64_t row_begin = job->query_block_count * query_part / job->query_chunk_count * job->query_block;
-  const int64_t row_end = min_i64(job->query_block_count * (query_part + 1) / job->query_chunk_count * job->query_block,
-                                  backward->query_count);
-  const int64_t key_begin = job->key_block_count * key_part / job->key_chunk_count;
-  const int64_t key_end = job->key_block_count * (key_part + 1) / job->key_chunk_count;
-  const backward_task task = {
+  const int64_t batch = head_index / backward->heads, head = head_index % backward->heads;
+  return (backward_task){
       .job = job,
       .batch = batch,
       .head = head,
@@ -298,6 +324,21 @@ static void run_task(void *context, int64_t index, int worker) {
       .dv = job->dv ? job->dv + batch * backward->dv_strides[0] + head * backward->dv_strides[1] : NULL,
       .scratch = (float *)(job->own_scratch ? job->own_scratch : hfb_pool_scratch(job->pool, worker)),
   };
+}
+
+/* Late ranges of queries come first: with a causal mask they take longest. */
+static void run_task(void *context, int64_t index, int worker) {
+  const backward_job *job = context;
+  const hfb_attention_backward *backward = job->backward;
+  const int64_t head_count = backward->batch * backward->heads;
+  const int64_t part = index / head_count, key_part = part % job->key_chunk_count;
+  const int64_t query_part = job->query_chunk_count - 1 - part / job->key_chunk_count;
+  const int64_t row_begin = job->query_block_count * query_part / job->query_chunk_count * job->query_block;
+  const int64_t row_end = min_i64(job->query_block_count * (query_part + 1) / job->query_chunk_count * job->query_block,
+                                  backward->query_count);
+  const int64_t key_begin = job->key_block_count * key_part / job->key_chunk_count;
+  const int64_t key_end = job->key_block_count * (key_part + 1) / job->key_chunk_count;
+  const backward_task task = task_of(job, index % head_count, worker);
   for (int64_t row = row_begin; task.dq && row < row_end; row += job->query_block) {
     const int64_t end = min_i64(row + job->query_block, row_end);
     if (visible_keys(backward, end - 1) == 0) {
@@ -309,6 +350,73 @@ static void run_task(void *context, int64_t index, int worker) {
   }
 }
 
+/* Whether lse = max + log(sum) is too far from 0 to hold the logarithm; nan and infinities stay what they are. */
+static bool lacks_log(float lse) { return fabsf(lse) >= HFB_ATTENTION_LSE_LIMIT && fabsf(lse) <= FLT_MAX; }
+
+/* The largest score of a row, and the sum of exp(scores - max), over the blocks of keys so far. */
+typedef struct row_sum {
+  float max, sum;
+} row_sum;
+
+static void add_to_sum(row_sum *row, float block_max, float block_sum) {
+  if (block_max == -INFINITY) return;
+  if (block_max > row->max) {
+    row->sum = row->sum * expf(row->max - block_max) + block_sum;
+    row->max = block_max;
+  } else {
+    row->sum += block_sum * expf(block_max - row->max);
+  }
+}
+
+/* Maximum and 1 / sum of those rows of a block of queries whose lse lacks the logarithm. */
+static void sum_rows(void *context, int64_t index, int worker) {
+  const backward_job *job = context;
+  const hfb_attention_backward *backward = job->backward;
+  const backward_task task = task_of(job, index / job->query_block_count, worker);
+  block_range range = {.row = index % job->query_block_count * job->query_block};
+  range.rows = min_i64(job->query_block, backward->query_count - range.row);
+  const int64_t first = row_index(&task, range.row), keys = visible_keys(backward, range.row + range.rows - 1);
+  const float *given = backward->lse + first;
+  float *lse = job->own_rows + first, *factors = job->own_rows + job->row_count + first;
+  row_sum sums[QUERY_BLOCK];
+  bool is_any = false;
+  for (int64_t i = 0; i < range.rows; i++) {
+    is_any |= lacks_log(given[i]);
+    sums[i] = (row_sum){.max = -INFINITY};
+  }
+  if (is_any) pack_queries(&task, range.row, range.rows);
+  for (; is_any && range.key < keys; range.key += job->key_block) {
+    range.keys = min_i64(job->key_block, keys - range.key);
+    pack_keys(&task, range.key, range.keys);
+    make_scores(&task, &range);
+    for (int64_t i = 0; i < range.rows; i++) {
+      const int64_t count = keys_in_range(&task, &range, range.row + i);
+      float max;
+      if (!lacks_log(given[i])) continue;
+      const float sum = job->passes->exp(task.scratch + job->layout.scores + i * job->block_stride, count, count, &max);
+      add_to_sum(&sums[i], max, sum);
+    }
+  }
+  for (int64_t i = 0; i < range.rows; i++) {
+    lse[i] = lacks_log(given[i]) ? sums[i].max : given[i];
+    factors[i] = lacks_log(given[i]) ? 1 / sums[i].sum : 1;
+  }
+}
+
+/* Sets lse and factors of the job. */
+static hfb_status normalise_rows(backward_job *job) {
+  const hfb_attention_backward *backward = job->backward;
+  bool is_any = false;
+  for (int64_t i = 0; i < job->row_count; i++) is_any |= lacks_log(backward->lse[i]);
+  job->lse = backward->lse;
+  if (!is_any) return HFB_OK;
+  HFB_TRY(hfb_mem_alloc((size_t)job->row_count, 2 * sizeof *job->own_rows, &job->own_rows));
+  hfb_pool_run(job->pool, backward->batch * backward->heads * job->query_block_count, sum_rows, job);
+  job->lse = job->own_rows;
+  job->factors = job->own_rows + job->row_count;
+  return HFB_OK;
+}
+
 static int64_t take(int64_t *end, int64_t elements) {
   const int64_t begin = *end;
   *end += round_up(elements, LINE_ELEMENTS);
@@ -318,6 +426,7 @@ static int64_t take(int64_t *end, int64_t elements) {
 static void plan(backward_job *job) {
   const hfb_attention_backward *backward = job->backward;
   const int lanes = job->kernels->lanes;
+  job->row_count = backward->batch * backward->heads * backward->query_count;
   job->query_block_count = ceil_div(backward->query_count, QUERY_BLOCK);
   job->query_block = ceil_div(backward->query_count, max_i64(1, job->query_block_count));
   job->key_block_count = ceil_div(backward->key_count, KEY_BLOCK);
@@ -418,7 +527,9 @@ hfb_status hfb_attention_backward_run(const hfb_attention_backward *backward, hf
   } else {
     HFB_TRY(hfb_mem_alloc_aligned(scratch_bytes, ALIGNMENT, &job.own_scratch));
   }
-  run_passes(&job);
+  const hfb_status status = normalise_rows(&job);
+  if (status == HFB_OK) run_passes(&job);
+  hfb_mem_free(job.own_rows);
   hfb_mem_free(job.own_scratch);
-  return HFB_OK;
+  return status;
 }

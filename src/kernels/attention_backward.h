@@ -1,7 +1,8 @@
 /* The gradients of attention (attention.h) by q, k and v, without the S x S matrices: the probabilities are computed
  * again, block by block, from the log-sum-exp of each row that the forward left.
  *
- * With P = exp(scores - lse), scores = modify(scale * q k^T), and the mask of dropout drawn again:
+ * With P = exp(scores - lse), normalised again where |lse| >= HFB_ATTENTION_LSE_LIMIT, scores = modify(scale * q k^T),
+ * and the mask of dropout drawn again:
  *   d = gradient_scale * modify_gradient(P * (dropout(g v^T) - delta))    the gradient of q k^T
  *   dq = d k    dk = d^T q    dv = dropout(P)^T g
  * f32. The results do not depend on the number of threads. */
@@ -31,8 +32,10 @@ typedef struct hfb_attention_backward {
   const int64_t *random_state;
 } hfb_attention_backward;
 
-/* A row whose scores are all -inf has nan for probabilities, and so in its dq, in dk and in dv of its head, as in the
- * frameworks. A row that no key is left for by `causal` adds nothing, and its dq is 0. */
+/* A row that a finite mask hides as a whole has equal probabilities, as the softmax of its scores; a block of queries
+ * with such a row costs its product q k^T once more. A row whose scores are all -inf has nan for probabilities, and so
+ * in its dq, in dk and in dv of its head, as in the frameworks. A row that no key is left for by `causal` adds nothing,
+ * and its dq is 0. */
 hfb_status hfb_attention_backward_run(const hfb_attention_backward *backward, hfb_isa isa,
                                       hfb_pool *pool) HFB_MUST_USE;
 

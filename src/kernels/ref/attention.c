@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "device/strided.h"
+#include "kernels/attention.h"
 #include "kernels/kernel_impl.h"
 #include "kernels/ref/wide.h"
 
@@ -39,6 +40,21 @@ static attention_job job_of(const hfb_kernel_call *call, const hfb_wide *wide, i
     job.step = wide->index[state][1];
   }
   return job;
+}
+
+/* The weights of a row are factor * exp(scores - shift). */
+typedef struct row_scale {
+  double shift, factor;
+} row_scale;
+
+/* shift is the row's lse; where that cannot hold the logarithm of the sum (attention.h), the maximum of the scores. */
+static row_scale scale_of(const attention_job *job, int64_t row) {
+  const double *scores = job->scores + row * job->keys, lse = job->lse[row];
+  if (!(fabs(lse) >= HFB_ATTENTION_LSE_LIMIT && isfinite(lse))) return (row_scale){lse, 1};
+  double max = -INFINITY, sum = 0;
+  for (int64_t k = 0; k < job->keys; k++) max = scores[k] > max ? scores[k] : max;
+  for (int64_t k = 0; k < job->keys; k++) sum += exp(scores[k] - max);
+  return (row_scale){max, 1 / sum};
 }
 
 static int64_t last_dim(const hfb_tensor *tensor) {
@@ -92,11 +108,12 @@ static void scores_rows(void *context, int64_t begin, int64_t end, int worker) {
   int64_t keys = job->keys, width = job->value_width;
   for (int64_t row = begin; row < end; row++) {
     const double *g = job->g + row * width, *values = job->v + row / job->queries * keys * width;
+    row_scale scale = scale_of(job, row);
     for (int64_t k = 0; k < keys; k++) {
       int64_t element = row * keys + k;
       double product = 0;
       for (int64_t e = 0; e < width; e++) product += g[e] * values[k * width + e];
-      double weight = exp(job->scores[element] - job->lse[row]);
+      double weight = scale.factor * exp(job->scores[element] - scale.shift);
       job->dscores[element] = weight * (drop(job, element, product) - job->delta[row]);
     }
   }
@@ -118,7 +135,7 @@ hfb_status hfb_k_attention_scores_backward__ref(const hfb_kernel_call *call) {
 
 /* ---- gradients of queries, keys and values ---- */
 
-/* One batch: dq = d k, dk = d^T q, dv = dropout(exp(scores - lse))^T g. */
+/* One batch: dq = d k, dk = d^T q, dv = dropout(weights)^T g. */
 static void backward_batches(void *context, int64_t begin, int64_t end, int worker) {
   const attention_job *job = context;
   int64_t queries = job->queries, keys = job->keys, width = job->width, value_width = job->value_width;
@@ -128,10 +145,11 @@ static void backward_batches(void *context, int64_t begin, int64_t end, int work
     for (int64_t i = 0; i < keys * value_width; i++) dv[i] = 0;
     for (int64_t row = batch * queries; row < (batch + 1) * queries; row++) {
       double *dq = job->dq + row * width;
+      row_scale scale = scale_of(job, row);
       for (int64_t i = 0; i < width; i++) dq[i] = 0;
       for (int64_t k = 0; k < keys; k++) {
         int64_t element = row * keys + k, key = batch * keys + k;
-        double weight = drop(job, element, exp(job->scores[element] - job->lse[row]));
+        double weight = drop(job, element, scale.factor * exp(job->scores[element] - scale.shift));
         for (int64_t i = 0; i < width; i++) dq[i] += job->d[element] * job->k[key * width + i];
         for (int64_t i = 0; i < width; i++) dk[k * width + i] += job->d[element] * job->q[row * width + i];
         for (int64_t i = 0; i < value_width; i++) {
