@@ -97,7 +97,8 @@ static hfb_status accuracy_tells_job(const hfb_job *job, const hfb_monitor *moni
   hfb_monitor_stage(monitor, HFB_STAGE_COMPARE);
   char text[96];
   snprintf(text, sizeof(text), "%s %s %s %s %s", hfb_job_mode(job), hfb_optimizer_name(job->optimizer),
-           job->eval_mode ? "eval" : "train", job->no_dropout ? "off" : "on", job->checkpoint_layers ? "layers" : "all");
+           job->eval_mode ? "eval" : "train", job->no_dropout ? "off" : "on",
+           job->checkpoint_layers ? "layers" : "all");
   hfb_row_text(row, HFB_COLUMN_ACCURACY, "pass");
   hfb_row_text(row, HFB_COLUMN_ACCURACY_STATUS_REASON, text);
   hfb_job_describe_training(job, row);

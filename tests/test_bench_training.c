@@ -1,5 +1,5 @@
 /* Accuracy and timing of training steps, on a model of the suite that is cut to a few tokens: both engines pass, equal
- * seeds give equal bits, and engines that are wrong in one place are found out. Faulty engines are eager with one fault. */
+ * seeds give equal bits, and engines that are wrong in one place are found out: eager with one fault each. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

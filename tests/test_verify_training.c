@@ -113,7 +113,8 @@ static void test_expected_tensors(void **state) {
   tensor_list_find(&list, "grad/cls.predictions.bias")->name = "grad/bert.encoder.layer.0.output.dense.bios";
   tensor_list_write(&list, scratch_path(&s, "expected.safetensors"));
   assert_verdict(&s, HFB_VERDICT_FAIL,
-                 "'grad/bert.encoder.layer.0.output.dense.bios' is expected, but BertForMaskedLM has no such parameter");
+                 "'grad/bert.encoder.layer.0.output.dense.bios' is expected, but BertForMaskedLM has no such "
+                 "parameter");
 
   s = copy_of(BERT);
   list = tensor_list_read(BERT, "expected.safetensors");

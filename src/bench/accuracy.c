@@ -97,8 +97,8 @@ static hfb_status run_reference(check *c) {
   return status;
 }
 
-/* Compiles, runs `iterations` times and keeps what the last run left. *out_loss: HFB_MISMATCH when the loss of a step is
- * no number; the steps after it are left out. */
+/* Compiles, runs `iterations` times and keeps what the last run left. *out_loss: HFB_MISMATCH when the loss of a step
+ * is no number; the steps after it are left out. */
 static hfb_status run_side(check *c, hfb_stage stage, const hfb_backend *backend, hfb_side *side,
                            hfb_status *out_loss) {
   hfb_monitor_stage(c->monitor, stage);

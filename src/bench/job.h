@@ -75,7 +75,7 @@ hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t
 hfb_status hfb_job_graph(const hfb_job *job, bool output_gradients, hfb_config **out_config,
                          hfb_graph **out_graph) HFB_MUST_USE;
 
-/* The forward pass of the job's training step, its loss the first output: random ops draw what they draw in the step. */
+/* The forward pass of the job's training step, its loss the first output; random ops draw as in the step. */
 hfb_status hfb_job_loss_graph(const hfb_job *job, hfb_graph **out_graph) HFB_MUST_USE;
 
 /* HFB_UNSUPPORTED for a precision that the model does not allow. */

@@ -48,7 +48,8 @@ static void add_mean_loss(hfb_rewrite *rewrite) {
   int axes[HFB_MAX_RANK];
   for (int i = 0; i < HFB_MAX_RANK; i++) axes[i] = i;
   if (!first) return; /* the builder knows why */
-  hfb_output_add(&rewrite->b, "loss", hfb_reduce(&rewrite->b, HFB_OP_REDUCE_MEAN, first, first->shape.rank, axes, false));
+  hfb_value *mean = hfb_reduce(&rewrite->b, HFB_OP_REDUCE_MEAN, first, first->shape.rank, axes, false);
+  hfb_output_add(&rewrite->b, "loss", mean);
 }
 
 static hfb_status with_mean_loss(const hfb_graph *forward, hfb_graph **out_graph) {

@@ -258,7 +258,8 @@ static int fill_training(const hfb_args *args, hfb_run_plan *plan) {
   plan->job.training = hfb_args_flag(args, HFB_OPT_TRAINING);
   for (size_t i = 0; !plan->job.training && i < sizeof(of_training) / sizeof(of_training[0]); i++) {
     if (!hfb_args_given(args, of_training[i])) continue;
-    return hfb_cli_usage_error("--%s is about training steps: give --training too", hfb_option_at(of_training[i])->name);
+    return hfb_cli_usage_error("--%s is about training steps: give --training too",
+                               hfb_option_at(of_training[i])->name);
   }
   if (!plan->job.training) return HFB_EXIT_OK;
   plan->job.no_dropout = hfb_args_flag(args, HFB_OPT_NO_DROPOUT);
