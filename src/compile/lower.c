@@ -258,7 +258,7 @@ static int lower_move(lowering *l, const hfb_value *value, const hfb_index_map *
 }
 
 static int lower_tile(lowering *l, const hfb_value *value, const hfb_index_map *map) {
-  int64_t row_major[HFB_MAX_RANK];
+  int64_t row_major[HFB_MAX_RANK] = {0};
   hfb_view view = {.base = value};
   hfb_shape_strides(&value->shape, view.strides);
   const int term = load_term(l, value, 0, &view, map);
@@ -270,7 +270,10 @@ static int lower_tile(lowering *l, const hfb_value *value, const hfb_index_map *
   for (int i = 0; i < l->space.rank; i++) {
     identity = identity && (l->space.extent[i] == 1 || l->terms[term].strides[i] == row_major[i]);
   }
-  if (identity) return term;
+  if (identity) { /* also along dimensions of extent 1 */
+    memcpy(l->terms[term].strides, row_major, sizeof l->terms[term].strides);
+    return term;
+  }
   l->blocked_tile = true; /* moved about inside the loop: its tiles are no tiles of the root */
   return block(l, value);
 }
@@ -337,7 +340,8 @@ static bool space_of_reduction(lowering *l, const hfb_node *reduce, hfb_index_ma
     l->space.extent[l->space.rank++] = l->reduce_extent;
     return true;
   }
-  if (hfb_shape_elements(shape) != hfb_shape_elements(input) || shape->rank != input->rank) {
+  if (hfb_shape_elements(shape) != hfb_shape_elements(input) || shape->rank != input->rank ||
+      shape->dim[axis] != l->reduce_extent) {
     block(l, &reduce->results[0]);
     return false;
   }

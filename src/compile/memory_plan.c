@@ -44,7 +44,7 @@ bool hfb_step_overwrites_safely(const hfb_step *step, const hfb_value *operand, 
   for (int i = 0; i < loop->store_count; i++) {
     if (slots[loop->stores[i].slot] == result) store = &loop->stores[i];
   }
-  if (!store || loop->terms[store->term].per_row) return false;
+  if (!store) return false;
   for (int i = 0; i < loop->term_count; i++) {
     const hfb_term *term = &loop->terms[i];
     if (term->kind != HFB_TERM_LOAD || slots[term->slot] != operand) continue;

@@ -115,7 +115,7 @@ static bool is_tiled(const hfb_node *node) {
 static bool is_outside(const hfb_value *value) {
   const hfb_op op = value->node->op;
   return op == HFB_OP_PARAMETER || op == HFB_OP_INPUT ||
-         (op == HFB_OP_CONSTANT && hfb_shape_elements(&value->shape) != 1);
+         (op == HFB_OP_CONSTANT && (hfb_shape_elements(&value->shape) != 1 || is_half(value->dtype)));
 }
 
 /* Made of iotas and scalars by a few cheap ops: computed wherever it is used. */
@@ -155,12 +155,14 @@ hfb_status hfb_partition_create(const hfb_graph *graph, hfb_partition **out_part
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof *p->chains, &p->chains);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_leaf);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->no_extra);
+  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_update);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_extra);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->has_extras);
   if (status != HFB_OK) {
     hfb_partition_destroy(p);
     return status;
   }
+  for (int i = 0; i < graph->update_count; i++) p->is_update[graph->updates[i].value->id] = true;
   *out_partition = p;
   return HFB_OK;
 }
@@ -177,6 +179,7 @@ void hfb_partition_destroy(hfb_partition *partition) {
   hfb_mem_free(partition->chains);
   hfb_mem_free(partition->is_leaf);
   hfb_mem_free(partition->no_extra);
+  hfb_mem_free(partition->is_update);
   hfb_mem_free(partition->is_extra);
   hfb_mem_free(partition->has_extras);
   hfb_mem_free(partition);
@@ -209,7 +212,7 @@ static const hfb_node *transposing_user(const hfb_partition *p, const hfb_value 
 static void choose_strides(const hfb_partition *p, const hfb_value *value, int64_t *out_strides) {
   hfb_shape_strides(&value->shape, out_strides);
   const bool attention = hfb_is_attention(value->node) && value->shape.rank == value->node->inputs[0]->shape.rank;
-  if (!attention && value->node->op != HFB_OP_GATHER) return;
+  if (!attention && (value->node->op != HFB_OP_GATHER || hfb_is_kernel_step(value->node))) return;
   const hfb_node *user = transposing_user(p, value);
   if (!user) return;
   int count = 0;
@@ -289,8 +292,8 @@ static bool dear_to_repeat(const hfb_value *value, const hfb_value *root) {
 
 static void assign_tiled(hfb_partition *p, const hfb_value *value, const hfb_value *common) {
   const bool fits = common && !p->forced[value->id] && !p->no_tile[value->id] && !p->tile[common->id] &&
-                    !p->reduce[common->id] && !p->has_extras[common->id] && !hfb_is_step(common->node) &&
-                    common->dtype == value->dtype &&
+                    !p->reduce[common->id] && !p->has_extras[common->id] && !p->is_update[common->id] &&
+                    !hfb_is_step(common->node) && common->dtype == value->dtype &&
                     hfb_shape_elements(&common->shape) == hfb_shape_elements(&value->shape);
   p->root[value->id] = fits ? common : value;
   if (fits) p->tile[common->id] = value;
@@ -319,7 +322,8 @@ static bool reduce_fits(hfb_partition *p, const hfb_node *node, const hfb_value 
 static bool fits_as_extra(const hfb_partition *p, const hfb_value *value, const hfb_value *common) {
   return common && hfb_users_escapes(&p->users, value) && class_of(value->node) == HFB_CLASS_ELEMENTWISE &&
          !p->chains[value->id].is_epilogue && !p->no_extra[value->id] && !p->is_score[common->id] && !p->tile[common->id] &&
-         !hfb_is_step(common->node) && hfb_shape_equal(&common->shape, &value->shape);
+         !hfb_is_step(common->node) && !hfb_is_step(value->node) &&
+         hfb_shape_equal(&common->shape, &value->shape);
 }
 
 static void assign_root(hfb_partition *p, const hfb_value *value) {

@@ -5,7 +5,9 @@
  * one loop without reductions lives only in the tiles of that loop, which becomes its epilogue.
  *
  * A value that must be stored only because it escapes, as an output or as the new value of a parameter, and whose other
- * readers are all in one loop, is stored by that loop: one loop gives all that an optimizer's step leaves behind.
+ * readers are all in one loop, is stored by that loop: one loop gives all that an optimizer's step leaves behind. The new
+ * value of a parameter is no epilogue of a product: a product keeps partial sums where its result goes, and so could not
+ * be written over the old value.
  *
  * Lowering may find a value that cannot be computed where the sweep put it (a reduction over another axis, a reshape
  * that is not affine): it marks the value `forced`, and the sweep is done again. */
@@ -30,6 +32,7 @@ typedef struct hfb_partition {
   hfb_chain *chains;       /* by value id */
   bool *is_leaf;           /* by value id: where chains end */
   bool *no_extra;          /* by value id: must have a loop of its own; only grows */
+  bool *is_update;         /* by value id: the new value of a parameter */
   bool *is_extra;          /* by value id: stored by the loop that ends with root[id], beside that */
   bool *has_extras;        /* by value id of a root */
   bool again;              /* the sweep forced a value */

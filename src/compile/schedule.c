@@ -146,7 +146,9 @@ static hfb_status plan_gemm(attempt *a, hfb_step *step, const hfb_node *node) {
   hfb_shape_strides(c, strides);
   memcpy(step->c.batch_strides, strides, sizeof step->c.batch_strides);
   step->c.row_stride = step->n;
-  if (!batch_to_rows(step) && a->p->root[node->inputs[0]->id] != node->inputs[0]) {
+  /* An epilogue's loop takes rows and batches as the shapes say. */
+  const bool merges = step->result == &node->results[0] || node->inputs[1]->shape.rank == 2;
+  if (merges && !batch_to_rows(step) && !hfb_partition_is_stored(a->p, node->inputs[0])) {
     force(a, node->inputs[0]); /* a copy in order; what is stored out of order stays a batch of products */
     return HFB_OK;
   }
@@ -156,6 +158,11 @@ static hfb_status plan_gemm(attempt *a, hfb_step *step, const hfb_node *node) {
   for (int d = 0; d < step->batch_rank; d++) step->batch *= step->batch_dims[d];
   if (step->result != &node->results[0]) {
     HFB_TRY(attach_loop(a, step, step->result, &step->code[0]));
+    const hfb_loop *loop = step->code[0].loop;
+    if (loop && (loop->extent[0] != step->batch || loop->extent[1] != step->m)) {
+      forbid_tile(a, node->results); /* a batch out of order in memory, of what the loop sees as rows */
+      return HFB_OK;
+    }
     take_bias(step);
   }
   return HFB_OK;
