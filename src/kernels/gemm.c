@@ -25,7 +25,8 @@ enum {
   FEW_COLUMNS = 4,               /* up to here a tile would be mostly empty */
   ROWS_PER_PACKING = 256,        /* rows that pay for packing a block of B: below 5 % of the time */
   TASKS_PER_THREAD = 8,          /* so that a core that is taken away for a while costs little */
-  SHARED_BYTES = 8 << 20,        /* of B packed at a time, in the last cache */
+  SHARED_BYTES = 8 << 20,        /* of one block of B, in the last cache; larger ones are cut by columns instead */
+  STAGE_BYTES = 2 << 20,         /* of B packed at a time; a block may be more */
   SHARED_ROWS = 96,              /* rows that pay for bringing a panel from there */
 };
 
@@ -326,7 +327,7 @@ static void plan_shared(gemm_job *job) {
   job->rows_per_task = round_up(min_i64(ROW_BLOCK_PACKED, max_i64(balanced, enough)), job->tile_rows);
   job->row_tasks = ceil_div(gemm->m, job->rows_per_task);
   const int64_t block_bytes = job->panel_count * job->width * job->k_block * element_bytes;
-  const int64_t blocks = min_i64(ceil_div(gemm->k, job->k_block), max_i64(1, SHARED_BYTES / block_bytes));
+  const int64_t blocks = min_i64(ceil_div(gemm->k, job->k_block), max_i64(1, STAGE_BYTES / block_bytes));
   job->stage_depth = max_i64(1, blocks) * job->k_block;
   job->shared_bytes = (size_t)(max_i64(1, blocks) * block_bytes);
   job->a_bytes = (size_t)round_up(job->rows_per_task * job->k_block * element_bytes, HFB_GEMM_ALIGNMENT);
