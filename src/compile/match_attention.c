@@ -3,7 +3,8 @@
  * In training the pattern has two halves, which autograd's rules give (src/grad):
  *
  *   scores = f(q k^T)    y = softmax(scores)    p = dropout(y)    out = p v
- *   dp = g v^T    dy = dropout(dp)    ds = softmax_backward(dy, y)    d = f'(ds)    dq = d k    dk = d^T q    dv = p^T g
+ *   dp = g v^T    dy = dropout(dp)    ds = softmax_backward(dy, y)    d = f'(ds)
+ *   dq = d k      dk = d^T q          dv = p^T g
  */
 #include <string.h>
 

@@ -56,7 +56,7 @@ bool hfb_step_overwrites_safely(const hfb_step *step, const hfb_value *operand, 
   return true;
 }
 
-/* The operand whose memory a result of the step may take over, or NULL. `taken` are operands that other results took. */
+/* The operand whose memory a result of the step may take over, or NULL. `taken`: operands that other results took. */
 static const hfb_value *reusable_operand(const plan *p, int step_index, const hfb_value *result, uint64_t *taken) {
   const hfb_step *step = &p->s->steps[step_index];
   if (step->kind != HFB_STEP_ROWS) return NULL;

@@ -321,8 +321,8 @@ static bool reduce_fits(hfb_partition *p, const hfb_node *node, const hfb_value 
  * is better stored by that. */
 static bool fits_as_extra(const hfb_partition *p, const hfb_value *value, const hfb_value *common) {
   return common && hfb_users_escapes(&p->users, value) && class_of(value->node) == HFB_CLASS_ELEMENTWISE &&
-         !p->chains[value->id].is_epilogue && !p->no_extra[value->id] && !p->is_score[common->id] && !p->tile[common->id] &&
-         !hfb_is_step(common->node) && !hfb_is_step(value->node) &&
+         !p->chains[value->id].is_epilogue && !p->no_extra[value->id] && !p->is_score[common->id] &&
+         !p->tile[common->id] && !hfb_is_step(common->node) && !hfb_is_step(value->node) &&
          hfb_shape_equal(&common->shape, &value->shape);
 }
 
@@ -347,7 +347,8 @@ static void assign_root(hfb_partition *p, const hfb_value *value) {
   } else if (!is_free(value, 0) && (common || !hfb_chain_is_recomputed(&p->users, p->chains, value))) {
     p->root[value->id] = value;
   }
-  if (op_class == HFB_CLASS_REDUCE && p->root[value->id] && !hfb_is_step(node)) p->reduce[p->root[value->id]->id] = node;
+  const hfb_value *root = p->root[value->id];
+  if (op_class == HFB_CLASS_REDUCE && root && !hfb_is_step(node)) p->reduce[root->id] = node;
 }
 
 static void find_chains(hfb_partition *p) {

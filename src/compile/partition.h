@@ -1,13 +1,14 @@
 /* Which values get storage, and which loop computes each of the others.
  *
  * One sweep from the outputs: a value whose users all belong to one loop is computed inside that loop; a value with
- * users in several is stored, unless it costs nothing (iotas and scalars) or less than storing it (recompute.h). A matrix product whose users all belong to
- * one loop without reductions lives only in the tiles of that loop, which becomes its epilogue.
+ * users in several is stored, unless it costs nothing (iotas and scalars) or less than storing it (recompute.h). A
+ * matrix product whose users all belong to one loop without reductions lives only in the tiles of that loop, which
+ * becomes its epilogue.
  *
  * A value that must be stored only because it escapes, as an output or as the new value of a parameter, and whose other
- * readers are all in one loop, is stored by that loop: one loop gives all that an optimizer's step leaves behind. The new
- * value of a parameter is no epilogue of a product: a product keeps partial sums where its result goes, and so could not
- * be written over the old value.
+ * readers are all in one loop, is stored by that loop: one loop gives all that an optimizer's step leaves behind. The
+ * new value of a parameter is no epilogue of a product: a product keeps partial sums where its result goes, and so
+ * could not be written over the old value.
  *
  * Lowering may find a value that cannot be computed where the sweep put it (a reduction over another axis, a reshape
  * that is not affine): it marks the value `forced`, and the sweep is done again. */

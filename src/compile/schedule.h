@@ -28,8 +28,8 @@ typedef struct hfb_matrix_view {
 typedef struct hfb_step_code {
   hfb_loop *loop;
   const char *function; /* its name; equal loops share one */
-  const hfb_value *
-      *slot_values; /* for each slot of the loop: the value whose storage it is; NULL: slot 0 of TILE, SCORE, and the sites */
+  /* for each slot of the loop: the value whose storage it is; NULL: slot 0 of TILE and SCORE, and the sites */
+  const hfb_value **slot_values;
 } hfb_step_code;
 
 enum { HFB_STEP_MAX_RESULTS = 8, HFB_STEP_MAX_LOOPS = 2 };
