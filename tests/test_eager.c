@@ -11,26 +11,11 @@
 #include "eager/eager.h"
 #include "ir/transform.h"
 #include "support/compare.h"
+#include "support/device_fixture.h"
 #include "support/graph_run.h"
 #include "support/op_cases.h"
 
 static const uint64_t SEED = 11;
-static hfb_device *device;
-
-static int set_up(void **state) {
-  (void)state;
-  return hfb_device_cpu_create(3, 0, &device) == HFB_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  hfb_device_destroy(device);
-  return 0;
-}
-
-static void need_ok(hfb_status status, const char *what) {
-  if (status != HFB_OK) fail_msg("%s: %s", what, hfb_error_message());
-}
 
 static hfb_program *compile(const hfb_graph *graph, const hfb_backend_options *options, const hfb_tensor *parameters) {
   hfb_program *program;
@@ -357,5 +342,5 @@ int main(void) {
       cmocka_unit_test(test_a_memory_limit_stops_a_run),
       cmocka_unit_test(test_wrong_bindings_are_refused_by_name),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, set_up_threads, tear_down);
 }

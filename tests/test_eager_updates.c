@@ -13,26 +13,10 @@
 #include "base/rng.h"
 #include "eager/eager.h"
 #include "support/compare.h"
+#include "support/device_fixture.h"
 #include "support/graph_run.h"
 
 enum { MAX_TENSORS = 4 };
-
-static hfb_device *device;
-
-static int set_up(void **state) {
-  (void)state;
-  return hfb_device_cpu_create(3, 0, &device) == HFB_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  hfb_device_destroy(device);
-  return 0;
-}
-
-static void need_ok(hfb_status status, const char *what) {
-  if (status != HFB_OK) fail_msg("%s: %s", what, hfb_error_message());
-}
 
 #define PARAMETER(name) \
   "%" name " = parameter(name=\"" name "\", init=0, init_a=0, init_b=0, padding_idx=-1, trainable=1, buffer=0)"
@@ -359,5 +343,5 @@ int main(void) {
       cmocka_unit_test(test_descent_converges),
       cmocka_unit_test(test_the_first_op_that_is_not_finite_is_named),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, set_up_threads, tear_down);
 }

@@ -12,26 +12,11 @@
 #include "grad/backward.h"
 #include "grad/training.h"
 #include "support/compare.h"
+#include "support/device_fixture.h"
 #include "support/grad_check.h"
 #include "support/grad_models.h"
 
 static const int64_t SEED = 5;
-static hfb_device *device;
-
-static int set_up(void **state) {
-  (void)state;
-  return hfb_device_cpu_create(1, 0, &device) == HFB_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  hfb_device_destroy(device);
-  return 0;
-}
-
-static void need_ok(hfb_status status, const char *what) {
-  if (status != HFB_OK) fail_msg("%s: %s", what, hfb_error_message());
-}
 
 /* ---- small graphs ---- */
 
@@ -282,5 +267,5 @@ int main(void) {
       cmocka_unit_test(test_checkpointing_gives_the_same_bits),
       cmocka_unit_test(test_copies_stand_in_regions_of_their_own),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, set_up_one_thread, tear_down);
 }

@@ -11,24 +11,8 @@
 
 #include "grad/backward.h"
 #include "grad/rules.h"
+#include "support/device_fixture.h"
 #include "support/grad_check.h"
-
-static hfb_device *device;
-
-static int set_up(void **state) {
-  (void)state;
-  return hfb_device_cpu_create(1, 0, &device) == HFB_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  hfb_device_destroy(device);
-  return 0;
-}
-
-static void need_ok(hfb_status status, const char *what) {
-  if (status != HFB_OK) fail_msg("%s: %s", what, hfb_error_message());
-}
 
 static void test_every_case(void **state) {
   (void)state;
@@ -169,5 +153,5 @@ int main(void) {
       cmocka_unit_test(test_cast_goes_back_to_the_dtype_it_came_from),
       cmocka_unit_test(test_integers_carry_no_gradient),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, set_up_one_thread, tear_down);
 }

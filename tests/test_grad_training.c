@@ -13,28 +13,13 @@
 #include "grad/training.h"
 #include "ir/transform.h"
 #include "support/compare.h"
+#include "support/device_fixture.h"
 #include "support/golden.h"
 #include "support/grad_check.h"
 #include "support/grad_models.h"
 
 static const int64_t SEED = 9;
 enum { VOCABULARY = 61 };
-static hfb_device *device;
-
-static int set_up(void **state) {
-  (void)state;
-  return hfb_device_cpu_create(1, 0, &device) == HFB_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  hfb_device_destroy(device);
-  return 0;
-}
-
-static void need_ok(hfb_status status, const char *what) {
-  if (status != HFB_OK) fail_msg("%s: %s", what, hfb_error_message());
-}
 
 static hfb_graph *build_model(const char *model_type) {
   hfb_graph *graph = NULL;
@@ -361,5 +346,5 @@ int main(void) {
       cmocka_unit_test(test_optimizers_have_names),
       cmocka_unit_test(test_out_of_memory_is_reported),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, set_up_one_thread, tear_down);
 }

@@ -10,10 +10,7 @@
 
 #include "support/grad_check.h"
 #include "support/grad_wrong.h"
-
-static void need_ok(hfb_status status, const char *what) {
-  if (status != HFB_OK) fail_msg("%s: %s", what, hfb_error_message());
-}
+#include "support/need_ok.h"
 
 static bool has_elements(const hfb_shape *shape) { return hfb_shape_elements(shape) > 0; }
 

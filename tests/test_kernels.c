@@ -11,22 +11,11 @@
 
 #include "ir/transform.h"
 #include "support/compare.h"
+#include "support/device_fixture.h"
 #include "support/graph_run.h"
 #include "support/op_cases.h"
 
 static const uint64_t SEED = 7;
-static hfb_device *device;
-
-static int set_up(void **state) {
-  (void)state;
-  return hfb_device_cpu_create(3, 0, &device) == HFB_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  hfb_device_destroy(device);
-  return 0;
-}
 
 /* A case with its float64 expectation. */
 typedef struct prepared {
@@ -37,10 +26,6 @@ typedef struct prepared {
   hfb_tensor expected[OP_CASE_MAX_RESULTS];
   hfb_tensor magnitude; /* of the only result; its buffer is NULL where sums are not judged by it */
 } prepared;
-
-static void need_ok(hfb_status status, const char *line) {
-  if (status != HFB_OK) fail_msg("\"%s\": %s", line, hfb_error_message());
-}
 
 static bool is_sum_of_products(hfb_op op) {
   return op == HFB_OP_MATMUL || op == HFB_OP_LINEAR || op == HFB_OP_REDUCE_SUM || op == HFB_OP_REDUCE_MEAN ||
@@ -245,5 +230,5 @@ int main(void) {
       cmocka_unit_test(test_kernels_in_place),
       cmocka_unit_test(test_decompositions_equal_their_ops),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, set_up_threads, tear_down);
 }

@@ -13,21 +13,10 @@
 
 #include "base/rng.h"
 #include "support/compare.h"
+#include "support/device_fixture.h"
 #include "support/graph_run.h"
 
 static const uint64_t SEED = 5;
-static hfb_device *device;
-
-static int set_up(void **state) {
-  (void)state;
-  return hfb_device_cpu_create(3, 0, &device) == HFB_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  hfb_device_destroy(device);
-  return 0;
-}
 
 enum { MAX_INPUTS = 8, MAX_OUTPUTS = 12 };
 
@@ -155,5 +144,5 @@ int main(void) {
       cmocka_unit_test(test_attention_with_dropout),
       cmocka_unit_test(test_linear_cross_entropy),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, set_up_threads, tear_down);
 }

@@ -15,6 +15,7 @@
 #include "ir/transform.h"
 #include "support/compare.h"
 #include "support/graph_run.h"
+#include "support/need_ok.h"
 #include "support/op_cases.h"
 
 typedef struct dice {
@@ -326,10 +327,6 @@ static void random_step(dice *d, char *line, size_t bytes) {
       append(line, bytes, " | axes=0 keepdim=%d", (int)roll(d, 2));
     }
   }
-}
-
-static void need_ok(hfb_status status, const char *line) {
-  if (status != HFB_OK) fail_msg("\"%s\": %s", line, hfb_error_message());
 }
 
 static void run(const op_case *c, const hfb_graph *graph, hfb_device *device, hfb_isa isa, uint64_t seed,

@@ -12,21 +12,9 @@
 #include "base/rng.h"
 #include "ir/transform.h"
 #include "kernels/ref/gemm.h"
+#include "support/device_fixture.h"
 #include "support/graph_run.h"
 #include "support/op_cases.h"
-
-static hfb_device *device;
-
-static int set_up(void **state) {
-  (void)state;
-  return hfb_device_cpu_create(3, 0, &device) == HFB_OK ? 0 : -1;
-}
-
-static int tear_down(void **state) {
-  (void)state;
-  hfb_device_destroy(device);
-  return 0;
-}
 
 /* A case line with literal inputs and the expected results, all in double. `count` is the number of elements of all
  * results together, which stand one behind the other. */
@@ -333,5 +321,5 @@ int main(void) {
       cmocka_unit_test(test_transform_equals_its_definition),
       cmocka_unit_test(test_indices_outside_are_refused),
   };
-  return cmocka_run_group_tests(tests, set_up, tear_down);
+  return cmocka_run_group_tests(tests, set_up_threads, tear_down);
 }
