@@ -13,6 +13,7 @@
 
 #include "eager/eager.h"
 #include "hfbench/hfbench.h"
+#include "support/folder_fixture.h"
 
 /* The smallest of the first models: 13.5 million parameters. */
 static const char model_name[] = "ElectraForQuestionAnswering";
@@ -59,21 +60,6 @@ static void stats_of_nothing(const hfb_program *program, hfb_program_stats *out_
 
 /* ---- Set-up ---- */
 
-static char cache_dir[64];
-
-static int make_cache(void **state) {
-  (void)state;
-  snprintf(cache_dir, sizeof(cache_dir), "/tmp/hfbench-measure-XXXXXX");
-  return mkdtemp(cache_dir) ? 0 : -1;
-}
-
-static int remove_cache(void **state) {
-  (void)state;
-  char command[128];
-  snprintf(command, sizeof(command), "rm -rf '%s'", cache_dir);
-  return system(command);
-}
-
 static int reset_fault(void **state) {
   (void)state;
   faulty = *hfb_backend_eager();
@@ -91,7 +77,7 @@ static hfb_job make_job(const hfb_engine *engine) {
                  .iterations = 1,
                  .repeat = 6,
                  .calls = 2,
-                 .cache_dir = cache_dir};
+                 .cache_dir = own_folder};
   assert_int_equal(hfb_model_find(model_name, &job.model), HFB_OK);
   return job;
 }
@@ -368,5 +354,5 @@ int main(void) {
       cmocka_unit_test(test_performance),
       cmocka_unit_test_setup(test_performance_finds_faults, reset_fault),
   };
-  return cmocka_run_group_tests(tests, make_cache, remove_cache);
+  return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

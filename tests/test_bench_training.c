@@ -15,6 +15,7 @@
 #include "bench/outcome.h"
 #include "eager/eager.h"
 #include "hfbench/hfbench.h"
+#include "support/folder_fixture.h"
 
 static const char model_name[] = "ElectraForQuestionAnswering";
 
@@ -106,21 +107,6 @@ static hfb_status run_nan_in_step_2(hfb_program *program, const hfb_tensor *inpu
 
 /* ---- Set-up ---- */
 
-static char cache_dir[64];
-
-static int make_cache(void **state) {
-  (void)state;
-  snprintf(cache_dir, sizeof(cache_dir), "/tmp/hfbench-training-XXXXXX");
-  return mkdtemp(cache_dir) ? 0 : -1;
-}
-
-static int remove_cache(void **state) {
-  (void)state;
-  char command[128];
-  snprintf(command, sizeof(command), "rm -rf '%s'", cache_dir);
-  return system(command);
-}
-
 static hfb_job make_job(const hfb_engine *engine) {
   hfb_job job = {.engine = engine,
                  .precision = HFB_F32,
@@ -133,7 +119,7 @@ static hfb_job make_job(const hfb_engine *engine) {
                  .iterations = 2,
                  .repeat = 6,
                  .calls = 1,
-                 .cache_dir = cache_dir};
+                 .cache_dir = own_folder};
   assert_int_equal(hfb_model_find(model_name, &job.model), HFB_OK);
   return job;
 }
@@ -507,5 +493,5 @@ int main(void) {
       cmocka_unit_test_setup(test_performance_finds_a_nan, reset_fault),
       cmocka_unit_test(test_suite_optimizers),
   };
-  return cmocka_run_group_tests(tests, make_cache, remove_cache);
+  return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

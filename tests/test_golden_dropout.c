@@ -3,19 +3,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include <cmocka.h>
 
+#include "support/folder_fixture.h"
 #include "support/golden.h"
 
 enum { CASES = 19 };
 
-static char cache_dir[64];
-
 static void check(const char *engine, hfb_dtype precision) {
-  const hfb_verify_options options = golden_training_options(engine, precision, cache_dir);
+  const hfb_verify_options options = golden_training_options(engine, precision, own_folder);
   assert_int_equal(golden_failures(HFB_TEST_DATA "/golden-dropout", CASES, &options), 0);
 }
 
@@ -31,22 +28,11 @@ static void test_native_f32(void **state) {
   check("native", HFB_F32);
 }
 
-static int make_cache(void **state) {
-  snprintf(cache_dir, sizeof cache_dir, "/tmp/hfb_test_cache_XXXXXX");
-  return mkdtemp(cache_dir) ? 0 : -1;
-}
-
-static int remove_cache(void **state) {
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf '%s'", cache_dir);
-  return system(command);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_eager_f64),
       cmocka_unit_test(test_eager_f32),
       cmocka_unit_test(test_native_f32),
   };
-  return cmocka_run_group_tests(tests, make_cache, remove_cache);
+  return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -3,17 +3,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include <cmocka.h>
 
+#include "support/folder_fixture.h"
 #include "support/golden.h"
 
-static char cache_dir[64];
-
 static void check(const char *folder, int least, hfb_dtype precision) {
-  const hfb_verify_options options = golden_options("native", precision, cache_dir);
+  const hfb_verify_options options = golden_options("native", precision, own_folder);
   assert_int_equal(golden_failures(folder, least, &options), 0);
 }
 
@@ -22,22 +19,9 @@ static void test_variants_f32(void **state) {
   check(HFB_TEST_DATA "/golden-variants", 99, HFB_F32);
 }
 
-static int make_cache(void **state) {
-  (void)state;
-  snprintf(cache_dir, sizeof(cache_dir), "/tmp/hfb_test_cache_XXXXXX");
-  return mkdtemp(cache_dir) ? 0 : -1;
-}
-
-static int remove_cache(void **state) {
-  (void)state;
-  char command[128];
-  snprintf(command, sizeof(command), "rm -rf '%s'", cache_dir);
-  return system(command);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_variants_f32),
   };
-  return cmocka_run_group_tests(tests, make_cache, remove_cache);
+  return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -19,6 +19,7 @@
 #include "report/files.h"
 #include "report/summary.h"
 #include "report/table.h"
+#include "support/folder_fixture.h"
 
 enum { BOTH = HFB_PHASE_ACCURACY | HFB_PHASE_PERFORMANCE };
 
@@ -266,21 +267,6 @@ static void test_summary(void **state) {
 
 /* ---- Files ---- */
 
-static char folder[64];
-
-static int make_folder(void **state) {
-  (void)state;
-  snprintf(folder, sizeof(folder), "/tmp/hfbench-report-XXXXXX");
-  return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  char command[128];
-  snprintf(command, sizeof(command), "rm -rf '%s'", folder);
-  return system(command);
-}
-
 static char *read_file(const char *path) {
   char *data;
   size_t bytes;
@@ -299,7 +285,7 @@ static int count_lines(const char *path) {
 static void test_files(void **state) {
   (void)state;
   char path[128], other[160];
-  snprintf(path, sizeof(path), "%s/new/out.csv", folder);
+  snprintf(path, sizeof(path), "%s/new/out.csv", own_folder);
   hfb_row rows[2] = {make_row("A", "pass", 0.5), make_row("B", "pass", 2.0)};
   hfb_result_files files;
   assert_int_equal(hfb_result_files_open(path, BOTH, false, &files), HFB_OK);
@@ -321,7 +307,7 @@ static void test_files(void **state) {
   assert_int_equal(count_lines(files.csv_path), 1);
   hfb_result_files_close(&files);
 
-  snprintf(other, sizeof(other), "%s/out", folder); /* the ending is added */
+  snprintf(other, sizeof(other), "%s/out", own_folder); /* the ending is added */
   assert_int_equal(hfb_result_files_open(other, BOTH, false, &files), HFB_OK);
   assert_string_equal(files.csv_path + strlen(other), ".csv");
   hfb_result_files_close(&files);
@@ -334,7 +320,7 @@ static void test_files(void **state) {
 static void test_full_disk(void **state) {
   (void)state;
   char path[128];
-  snprintf(path, sizeof(path), "%s/full.csv", folder);
+  snprintf(path, sizeof(path), "%s/full.csv", own_folder);
   hfb_row row = make_row("A", "pass", 0.5);
   hfb_result_files files;
   assert_int_equal(hfb_result_files_open(path, BOTH, false, &files), HFB_OK);
@@ -354,7 +340,7 @@ static void test_full_disk(void **state) {
     snprintf(message, sizeof(message), "%s", hfb_error_message());
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     assert_int_equal(status, HFB_IO);
-    assert_non_null(strstr(message, folder));
+    assert_non_null(strstr(message, own_folder));
     assert_int_equal(count_lines(files.csv_path), 2); /* both files as before */
     assert_int_equal(count_lines(files.json_path), 1);
   }
