@@ -8,30 +8,16 @@
 #include <cmocka.h>
 
 #include "support/golden.h"
-#include "support/scratch.h"
+#include "support/verify_case.h"
 
 #define BERT HFB_TEST_DATA "/golden/BertForMaskedLM"
 
 /* A copy of the tiny BERT that a test may spoil. */
-static scratch copy_of_bert(void) {
-  scratch s = scratch_create();
-  static const char *const files[] = {"config.json", "model.safetensors", "inputs.safetensors", "expected.safetensors"};
-  for (int i = 0; i < 4; i++) scratch_copy(&s, files[i], BERT);
-  return s;
-}
+static scratch copy_of_bert(void) { return copy_of_case(BERT); }
 
-/* The verdict on a spoilt case, whose reason is one line that holds `text`; removes the case. */
 static void assert_verdict(const scratch *s, hfb_verdict verdict, const char *text) {
   const hfb_verify_options options = golden_options("eager", HFB_F32, "");
-  hfb_verify_result result;
-  hfb_verify_case(&options, s->folder, &result);
-  if (result.verdict != verdict || !strstr(result.reason, text)) {
-    fail_msg("%s '%s' instead of %s '%s'", hfb_verdict_name(result.verdict), result.reason, hfb_verdict_name(verdict),
-             text);
-  }
-  assert_null(strchr(result.reason, '\n'));
-  hfb_verify_result_deinit(&result);
-  scratch_destroy(s);
+  assert_case_verdict(&options, s, verdict, text);
 }
 
 static void test_unspoilt_copy_passes(void **state) {
@@ -132,15 +118,7 @@ static void test_expected_tensors(void **state) {
 static void test_values_that_are_not_finite(void **state) {
   (void)state;
   scratch s = copy_of_bert();
-  tensor_list list = tensor_list_read(BERT, "model.safetensors");
-  hfb_stored_tensor *bias = tensor_list_find(&list, "cls.predictions.bias");
-  float *changed = malloc(bias->bytes);
-  assert_non_null(changed);
-  memcpy(changed, bias->data, bias->bytes);
-  changed[5] = NAN;
-  bias->data = (const unsigned char *)changed;
-  tensor_list_write(&list, scratch_path(&s, "model.safetensors"));
-  free(changed);
+  spoil_with_nan(&s, BERT, "cls.predictions.bias");
   assert_verdict(&s, HFB_VERDICT_FAIL, "elements are not finite");
 }
 

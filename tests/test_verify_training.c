@@ -8,16 +8,9 @@
 #include <cmocka.h>
 
 #include "support/golden.h"
-#include "support/scratch.h"
+#include "support/verify_case.h"
 
 #define BERT HFB_TEST_DATA "/golden/BertForMaskedLM"
-
-static scratch copy_of(const char *folder) {
-  scratch s = scratch_create();
-  static const char *const files[] = {"config.json", "model.safetensors", "inputs.safetensors", "expected.safetensors"};
-  for (int i = 0; i < 4; i++) scratch_copy(&s, files[i], folder);
-  return s;
-}
 
 static hfb_verify_result verify(const char *folder) {
   const hfb_verify_options options = golden_training_options("eager", HFB_F32, "");
@@ -26,16 +19,9 @@ static hfb_verify_result verify(const char *folder) {
   return result;
 }
 
-/* The verdict on a spoilt case, whose reason is one line that holds `text`; removes the case. */
 static void assert_verdict(const scratch *s, hfb_verdict verdict, const char *text) {
-  hfb_verify_result result = verify(s->folder);
-  if (result.verdict != verdict || !strstr(result.reason, text)) {
-    fail_msg("%s '%s' instead of %s '%s'", hfb_verdict_name(result.verdict), result.reason, hfb_verdict_name(verdict),
-             text);
-  }
-  assert_null(strchr(result.reason, '\n'));
-  hfb_verify_result_deinit(&result);
-  scratch_destroy(s);
+  const hfb_verify_options options = golden_training_options("eager", HFB_F32, "");
+  assert_case_verdict(&options, s, verdict, text);
 }
 
 /* Every expected gradient in turn is changed by a little of its largest entry, or of all gradients' where it is zero:
@@ -61,7 +47,7 @@ static void test_changed_gradients_fail(void **state) {
     tensor->data = (const unsigned char *)changed;
     char name[160];
     snprintf(name, sizeof(name), "%s", tensor->name);
-    scratch s = copy_of(BERT);
+    scratch s = copy_of_case(BERT);
     tensor_list_write(&list, scratch_path(&s, "expected.safetensors"));
     free(changed);
     hfb_verify_result result = verify(s.folder);
@@ -108,7 +94,7 @@ static void test_measure(void **state) {
 
 static void test_expected_tensors(void **state) {
   (void)state;
-  scratch s = copy_of(BERT);
+  scratch s = copy_of_case(BERT);
   tensor_list list = tensor_list_read(BERT, "expected.safetensors");
   tensor_list_find(&list, "grad/cls.predictions.bias")->name = "grad/bert.encoder.layer.0.output.dense.bios";
   tensor_list_write(&list, scratch_path(&s, "expected.safetensors"));
@@ -116,13 +102,13 @@ static void test_expected_tensors(void **state) {
                  "'grad/bert.encoder.layer.0.output.dense.bios' is expected, but BertForMaskedLM has no such "
                  "parameter");
 
-  s = copy_of(BERT);
+  s = copy_of_case(BERT);
   list = tensor_list_read(BERT, "expected.safetensors");
   tensor_list_find(&list, "train/loss")->name = "train/lost";
   tensor_list_write(&list, scratch_path(&s, "expected.safetensors"));
   assert_verdict(&s, HFB_VERDICT_FAIL, "'train/lost' is expected, but BertForMaskedLM has no such output");
 
-  s = copy_of(BERT);
+  s = copy_of_case(BERT);
   list = tensor_list_read(BERT, "expected.safetensors");
   hfb_stored_tensor *weight = tensor_list_find(&list, "grad/cls.predictions.transform.dense.weight");
   weight->shape = hfb_shape_of(1, (int64_t[]){weight->shape.dim[0] * weight->shape.dim[1]});
@@ -130,12 +116,12 @@ static void test_expected_tensors(void **state) {
   assert_verdict(&s, HFB_VERDICT_FAIL, "grad/cls.predictions.transform.dense.weight: shape [32,32] instead of [1024]");
 
   /* A part of the gradients is enough; none, and no output of training, is not. */
-  s = copy_of(BERT);
+  s = copy_of_case(BERT);
   list = tensor_list_read(BERT, "expected.safetensors");
   tensor_list_remove(&list, "grad/cls.predictions.bias");
   tensor_list_write(&list, scratch_path(&s, "expected.safetensors"));
   assert_verdict(&s, HFB_VERDICT_PASS, "");
-  s = copy_of(BERT);
+  s = copy_of_case(BERT);
   float one = 1;
   const hfb_stored_tensor other = {.name = "eval/loss", .storage = HFB_STORAGE_F32, .data = (void *)&one, .bytes = 4};
   assert_int_equal(hfb_safetensors_write(scratch_path(&s, "expected.safetensors"), &other, 1), HFB_OK);
@@ -150,7 +136,7 @@ static void test_missing_gradient(void **state) {
   hfb_verify_result result = verify(folder);
   assert_int_equal(result.verdict, HFB_VERDICT_PASS);
   hfb_verify_result_deinit(&result);
-  scratch s = copy_of(folder);
+  scratch s = copy_of_case(folder);
   tensor_list list = tensor_list_read(folder, "expected.safetensors");
   hfb_stored_tensor *bias = tensor_list_find(&list, name);
   float *changed = malloc(bias->bytes);
@@ -170,16 +156,8 @@ static void test_missing_gradient(void **state) {
 
 static void test_values_that_are_not_finite(void **state) {
   (void)state;
-  scratch s = copy_of(BERT);
-  tensor_list list = tensor_list_read(BERT, "model.safetensors");
-  hfb_stored_tensor *bias = tensor_list_find(&list, "cls.predictions.bias");
-  float *changed = malloc(bias->bytes);
-  assert_non_null(changed);
-  memcpy(changed, bias->data, bias->bytes);
-  changed[5] = NAN;
-  bias->data = (const unsigned char *)changed;
-  tensor_list_write(&list, scratch_path(&s, "model.safetensors"));
-  free(changed);
+  scratch s = copy_of_case(BERT);
+  spoil_with_nan(&s, BERT, "cls.predictions.bias");
   assert_verdict(&s, HFB_VERDICT_FAIL, "elements are not finite");
 }
 
@@ -187,7 +165,7 @@ static void test_values_that_are_not_finite(void **state) {
 static void test_write(void **state) {
   (void)state;
   static const char folder[] = HFB_TEST_DATA "/golden/BartForCausalLM";
-  scratch s = copy_of(folder);
+  scratch s = copy_of_case(folder);
   hfb_verify_options options = golden_training_options("eager", HFB_F32, "");
   char path[128];
   snprintf(path, sizeof(path), "%s/expected.safetensors", s.folder);
