@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "kernels/attention_isa.h"
 #include "kernels/gemm_block.h"
+#include "kernels/integers.h"
 
 enum {
   ALIGNMENT = 64,
@@ -70,11 +71,6 @@ typedef struct backward_task {
 typedef struct block_range {
   int64_t row, rows, key, keys;
 } block_range;
-
-static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 /* Keys that query `row` looks at. */
 static int64_t visible_keys(const hfb_attention_backward *backward, int64_t row) {

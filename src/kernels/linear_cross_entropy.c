@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "kernels/attention_isa.h"
 #include "kernels/gemm.h"
+#include "kernels/integers.h"
 #include "kernels/kernel_impl.h"
 
 enum {
@@ -35,11 +36,6 @@ typedef struct loss_job {
   float *group_sums;    /* [groups of a chunk][ld]: columns summed over the group; NULL without bias_gradient */
   double *group_losses; /* [groups of a chunk] */
 } loss_job;
-
-static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 /* ---- rows ---- */
 
