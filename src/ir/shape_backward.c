@@ -140,12 +140,6 @@ hfb_status hfb_infer_embedding_backward(hfb_node *node) {
   return HFB_OK;
 }
 
-static hfb_status check_ignore_index(const hfb_node *node) {
-  int64_t ignore = hfb_node_int(node, HFB_ATTR_IGNORE_INDEX), limit = INT64_C(1) << 53;
-  if (ignore >= -limit && ignore <= limit) return HFB_OK;
-  return HFB_FAIL(HFB_INVALID_ARGUMENT, "ignore_index %" PRId64 " is not between -2^53 and 2^53", ignore);
-}
-
 hfb_status hfb_infer_nll_loss_backward(hfb_node *node) {
   hfb_shape shape;
   HFB_TRY(hfb_rule_need_float(node, 0));
@@ -155,7 +149,7 @@ hfb_status hfb_infer_nll_loss_backward(hfb_node *node) {
   if (shape.rank != 2) return HFB_FAIL(HFB_MISMATCH, "log-probabilities of rank %d; it must be 2", shape.rank);
   hfb_shape rows = hfb_shape_of(1, shape.dim);
   HFB_TRY(need_shape(node, 1, &rows));
-  HFB_TRY(check_ignore_index(node));
+  HFB_TRY(hfb_rule_check_ignore_index(node));
   hfb_rule_set_result(node, node->inputs[0]->dtype, shape);
   return HFB_OK;
 }
@@ -292,7 +286,7 @@ hfb_status hfb_infer_linear_cross_entropy(hfb_node *node) {
   HFB_TRY(hfb_rule_need_dtype(node, 2, HFB_I64));
   HFB_TRY(hfb_rule_need_dtype(node, 3, node->inputs[0]->dtype));
   HFB_TRY(hfb_rule_need_rank(node, 3, 0));
-  HFB_TRY(check_ignore_index(node));
+  HFB_TRY(hfb_rule_check_ignore_index(node));
   const hfb_value *x = node->inputs[0], *weight = node->inputs[1];
   if (x->shape.dim[1] != weight->shape.dim[1]) {
     return HFB_FAIL(HFB_MISMATCH, "%" PRId64 " features against a weight for %" PRId64, x->shape.dim[1],

@@ -104,6 +104,12 @@ hfb_status hfb_rule_check_eps(const hfb_node *node) {
   return HFB_FAIL(HFB_INVALID_ARGUMENT, "eps is %g; it must be finite and not negative", eps);
 }
 
+hfb_status hfb_rule_check_ignore_index(const hfb_node *node) {
+  int64_t ignore = hfb_node_int(node, HFB_ATTR_IGNORE_INDEX), limit = INT64_C(1) << 53;
+  if (ignore >= -limit && ignore <= limit) return HFB_OK;
+  return HFB_FAIL(HFB_INVALID_ARGUMENT, "ignore_index %" PRId64 " is not between -2^53 and 2^53", ignore);
+}
+
 hfb_status hfb_rule_check_value(const hfb_node *node, hfb_dtype dtype) {
   static const struct {
     hfb_dtype dtype;

@@ -195,10 +195,7 @@ hfb_status hfb_infer_nll_loss(hfb_node *node) {
   HFB_TRY(hfb_rule_need_rank(node, 1, 1));
   int64_t rows = node->inputs[0]->shape.dim[0], targets = node->inputs[1]->shape.dim[0];
   if (rows != targets) return HFB_FAIL(HFB_MISMATCH, "%" PRId64 " targets for %" PRId64 " rows", targets, rows);
-  int64_t ignore = hfb_node_int(node, HFB_ATTR_IGNORE_INDEX), limit = INT64_C(1) << 53;
-  if (ignore < -limit || ignore > limit) {
-    return HFB_FAIL(HFB_INVALID_ARGUMENT, "ignore_index %" PRId64 " is not between -2^53 and 2^53", ignore);
-  }
+  HFB_TRY(hfb_rule_check_ignore_index(node));
   hfb_rule_set_result(node, node->inputs[0]->dtype, (hfb_shape){0});
   return HFB_OK;
 }

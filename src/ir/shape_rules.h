@@ -37,6 +37,7 @@ hfb_status hfb_rule_read_per_dim(const hfb_node *node, hfb_attr_key key, int ran
                                  const int64_t **out_values) HFB_MUST_USE;
 hfb_status hfb_rule_read_shape(const hfb_node *node, hfb_shape *out_shape) HFB_MUST_USE;
 hfb_status hfb_rule_check_eps(const hfb_node *node) HFB_MUST_USE;
+hfb_status hfb_rule_check_ignore_index(const hfb_node *node) HFB_MUST_USE; /* a double holds it */
 hfb_status hfb_rule_check_value(const hfb_node *node, hfb_dtype dtype) HFB_MUST_USE;
 
 /* The shape that inputs first..last broadcast to. */
