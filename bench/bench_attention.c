@@ -9,10 +9,8 @@
  * HFBENCH_ISA lowers the instruction set. */
 #include <math.h>
 
-#include "base/cpu.h"
 #include "base/memory.h"
 #include "kernels/attention_backward.h"
-#include "kernels/peak.h"
 #include "rounds.h"
 
 enum { BIAS_LANES = 16 };
@@ -29,12 +27,6 @@ typedef struct attention_call {
   float *bias; /* one for each key */
 } attention_call;
 
-static void require(hfb_status status) {
-  if (status == HFB_OK) return;
-  fprintf(stderr, "bench_attention: %s\n", hfb_error_message());
-  exit(1);
-}
-
 /* What a padding mask does. */
 static void add_bias(const void *context, float *scores, int64_t ld, int64_t batch, int64_t head, int64_t row,
                      int64_t rows, int64_t col, int64_t cols) {
@@ -49,22 +41,22 @@ static void add_bias(const void *context, float *scores, int64_t ld, int64_t bat
 
 static void run_forward(void *context) {
   const attention_call *call = context;
-  require(hfb_attention_run(&call->forward, hfb_cpu()->isa, call->pool));
+  bench_require(hfb_attention_run(&call->forward, hfb_cpu()->isa, call->pool));
 }
 
 static void run_training(void *context) {
   const attention_call *call = context;
-  require(hfb_attention_run(&call->training, hfb_cpu()->isa, call->pool));
+  bench_require(hfb_attention_run(&call->training, hfb_cpu()->isa, call->pool));
 }
 
 static void run_plain_backward(void *context) {
   const attention_call *call = context;
-  require(hfb_attention_backward_run(&call->plain_backward, hfb_cpu()->isa, call->pool));
+  bench_require(hfb_attention_backward_run(&call->plain_backward, hfb_cpu()->isa, call->pool));
 }
 
 static void run_backward(void *context) {
   const attention_call *call = context;
-  require(hfb_attention_backward_run(&call->backward, hfb_cpu()->isa, call->pool));
+  bench_require(hfb_attention_backward_run(&call->backward, hfb_cpu()->isa, call->pool));
 }
 
 /* The lines of a shape; all but the first only for training. */
@@ -82,7 +74,7 @@ enum { PASS_COUNT = sizeof passes / sizeof passes[0] };
 
 static float *make_floats(int64_t elements) {
   float *floats = NULL;
-  require(hfb_mem_alloc_aligned((size_t)elements * sizeof(float), 64, &floats));
+  bench_require(hfb_mem_alloc_aligned((size_t)elements * sizeof(float), 64, &floats));
   for (int64_t i = 0; i < elements; i++) floats[i] = (float)(i % 13 - 6) * 0.25f;
   return floats;
 }
@@ -150,13 +142,13 @@ static void print_pass(const bench_shape *shape, const attention_call *call, con
   fflush(stdout);
 }
 
-static void bench_shape_run(const bench_shape *shape, const bench_options *options, hfb_pool *pool, double *peak) {
+static void bench_shape_run(const bench_shape *shape, bench_session *session) {
   const int64_t batch = shape->value[0], heads = shape->value[1], queries = shape->value[2], keys = shape->value[3];
   const int64_t dim = shape->value[4];
   attention_call call = {.forward = {.batch = batch, .heads = heads, .query_count = queries, .key_count = keys,
                                      .head_dim = dim, .value_dim = dim, .scale = 1.0f / sqrtf((float)dim),
                                      .causal = (int)shape->value[5]},
-                         .pool = pool};
+                         .pool = session->pool};
   hfb_attention *attention = &call.forward;
   float *q = make_tensor(batch, heads, queries, dim, attention->q_strides);
   float *k = make_tensor(batch, heads, keys, dim, attention->k_strides);
@@ -168,13 +160,12 @@ static void bench_shape_run(const bench_shape *shape, const bench_options *optio
 
   static double ns[PASS_COUNT][MAX_ROUNDS];
   for (int pass = 0; pass < pass_count; pass++) passes[pass].run(&call);
-  for (int round = 0; round < options->rounds; round++) {
+  for (int round = 0; round < session->options.rounds; round++) {
     for (int pass = 0; pass < pass_count; pass++) ns[pass][round] = bench_sample_ns(passes[pass].run, &call);
   }
-  const double peak_now = hfb_peak_f32_flops(hfb_cpu()->isa, pool);
-  if (peak_now > *peak) *peak = peak_now;
+  bench_session_update_peak(session);
   for (int pass = 0; pass < pass_count; pass++) {
-    print_pass(shape, &call, &passes[pass], ns[pass], options->rounds, *peak);
+    print_pass(shape, &call, &passes[pass], ns[pass], session->options.rounds, session->peak);
   }
   if (is_training) free_training(&call);
   hfb_mem_free(q);
@@ -184,22 +175,11 @@ static void bench_shape_run(const bench_shape *shape, const bench_options *optio
 }
 
 int main(int argc, char **argv) {
-  const bench_options options = bench_options_parse(argc, argv, HFB_BENCH_SHAPES "/attention.txt");
-  FILE *file = fopen(options.shapes, "r");
-  if (!file) {
-    fprintf(stderr, "bench_attention: cannot read %s\n", options.shapes);
-    return 1;
-  }
-  hfb_pool *pool = NULL;
-  require(hfb_pool_create(options.threads, &pool));
-  double peak = hfb_peak_f32_flops(hfb_cpu()->isa, pool);
-  printf("%s, %d threads, f32 peak %.1f GFLOP/s (measured)\n", hfb_isa_name(hfb_cpu()->isa), hfb_pool_size(pool),
-         peak * 1e-9);
+  bench_session session = bench_session_open(argc, argv, HFB_BENCH_SHAPES "/attention.txt");
   printf("%-22s %-24s %5s %5s %7s %5s %4s %6s  | %12s %7s %6s %6s\n", "", "", "batch", "heads", "queries", "keys",
          "dim", "causal", "median", "GFLOP/s", "median", "best");
   bench_shape shape;
-  while (bench_shape_next(file, &options, 7, &shape)) bench_shape_run(&shape, &options, pool, &peak);
-  fclose(file);
-  hfb_pool_destroy(pool);
+  while (bench_shape_next(&session, 7, &shape)) bench_shape_run(&shape, &session);
+  bench_session_close(&session);
   return 0;
 }

@@ -6,11 +6,9 @@
  * Both are measured in turn, round after round. For each: the median in GFLOP/s, in percent of the peak, and the
  * percent that the best tenth of the rounds reaches; behind them the median of the ratio in a round. HFBENCH_ISA lowers
  * the instruction set. */
-#include "base/cpu.h"
 #include "base/memory.h"
 #include "kernels/gemm.h"
 #include "kernels/linear_cross_entropy.h"
-#include "kernels/peak.h"
 #include "rounds.h"
 
 enum { PRODUCT_COUNT = 3 };
@@ -21,25 +19,19 @@ typedef struct head {
   hfb_pool *pool;
 } head;
 
-static void require(hfb_status status) {
-  if (status == HFB_OK) return;
-  fprintf(stderr, "bench_linear_cross_entropy: %s\n", hfb_error_message());
-  exit(1);
-}
-
 static void run_kernel(void *context) {
   const head *h = context;
-  require(hfb_linear_cross_entropy_run(&h->call, hfb_cpu()->isa, h->pool));
+  bench_require(hfb_linear_cross_entropy_run(&h->call, hfb_cpu()->isa, h->pool));
 }
 
 static void run_products(void *context) {
   const head *h = context;
-  for (int i = 0; i < PRODUCT_COUNT; i++) require(hfb_gemm_run(&h->products[i], hfb_cpu()->isa, h->pool));
+  for (int i = 0; i < PRODUCT_COUNT; i++) bench_require(hfb_gemm_run(&h->products[i], hfb_cpu()->isa, h->pool));
 }
 
 static float *make_matrix(int64_t elements) {
   float *matrix = NULL;
-  require(hfb_mem_alloc_aligned((size_t)elements * sizeof(float), 64, &matrix));
+  bench_require(hfb_mem_alloc_aligned((size_t)elements * sizeof(float), 64, &matrix));
   for (int64_t i = 0; i < elements; i++) matrix[i] = (float)(i % 13 - 6) * 0.03f;
   return matrix;
 }
@@ -51,18 +43,13 @@ static hfb_gemm make_product(int64_t m, int64_t n, int64_t k, const float *a, in
                     .c_row_stride = n, .alpha = 1};
 }
 
-static void print_rate(double flops, double *ns, int rounds, double peak) {
-  const double median = flops / bench_quantile(ns, rounds, 0.5), best = flops / bench_quantile(ns, rounds, 0.1);
-  printf("  | %7.1f %5.1f%% %5.1f%%", median, median * 1e11 / peak, best * 1e11 / peak);
-}
-
-static void bench_shape_run(const bench_shape *shape, const bench_options *options, hfb_pool *pool, double *peak) {
+static void bench_shape_run(const bench_shape *shape, bench_session *session) {
   const int64_t rows = shape->value[0], classes = shape->value[1], features = shape->value[2];
   float *x = make_matrix(rows * features), *weight = make_matrix(classes * features), *bias = make_matrix(classes);
   float *logits = make_matrix(rows * classes), *x_gradient = make_matrix(rows * features);
   float *weight_gradient = make_matrix(classes * features), *bias_gradient = make_matrix(classes), loss;
   int64_t *target = NULL;
-  require(hfb_mem_alloc((size_t)rows, sizeof(*target), &target));
+  bench_require(hfb_mem_alloc((size_t)rows, sizeof(*target), &target));
   for (int64_t i = 0; i < rows; i++) target[i] = i * 7919 % classes;
   head h = {
       .call = {.rows = rows, .classes = classes, .features = features, .x = x, .x_row_stride = features,
@@ -72,24 +59,23 @@ static void bench_shape_run(const bench_shape *shape, const bench_options *optio
       .products = {make_product(rows, classes, features, x, features, 1, weight, 1, features, logits),
                    make_product(rows, features, classes, logits, classes, 1, weight, features, 1, x_gradient),
                    make_product(classes, features, rows, logits, 1, classes, x, features, 1, weight_gradient)},
-      .pool = pool,
+      .pool = session->pool,
   };
 
   static double kernel_ns[MAX_ROUNDS], products_ns[MAX_ROUNDS], ratio[MAX_ROUNDS];
   run_kernel(&h);
   run_products(&h);
-  for (int round = 0; round < options->rounds; round++) {
+  for (int round = 0; round < session->options.rounds; round++) {
     kernel_ns[round] = bench_sample_ns(run_kernel, &h);
     products_ns[round] = bench_sample_ns(run_products, &h);
     ratio[round] = products_ns[round] / kernel_ns[round];
   }
-  const double peak_now = hfb_peak_f32_flops(hfb_cpu()->isa, pool);
-  if (peak_now > *peak) *peak = peak_now;
+  bench_session_update_peak(session);
   const double flops = 6.0 * (double)rows * (double)classes * (double)features;
   printf("%-18s %6lld %7lld %5lld", shape->name, (long long)rows, (long long)classes, (long long)features);
-  print_rate(flops, kernel_ns, options->rounds, *peak);
-  print_rate(flops, products_ns, options->rounds, *peak);
-  printf("  | %5.1f%%\n", 100 * bench_quantile(ratio, options->rounds, 0.5));
+  bench_print_rate(session, flops, kernel_ns);
+  bench_print_rate(session, flops, products_ns);
+  printf("  | %5.1f%%\n", 100 * bench_quantile(ratio, session->options.rounds, 0.5));
   fflush(stdout);
   float *blocks[] = {x, weight, bias, logits, x_gradient, weight_gradient, bias_gradient};
   for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) hfb_mem_free(blocks[i]);
@@ -97,22 +83,11 @@ static void bench_shape_run(const bench_shape *shape, const bench_options *optio
 }
 
 int main(int argc, char **argv) {
-  const bench_options options = bench_options_parse(argc, argv, HFB_BENCH_SHAPES "/linear_cross_entropy.txt");
-  FILE *file = fopen(options.shapes, "r");
-  if (!file) {
-    fprintf(stderr, "bench_linear_cross_entropy: cannot read %s\n", options.shapes);
-    return 1;
-  }
-  hfb_pool *pool = NULL;
-  require(hfb_pool_create(options.threads, &pool));
-  double peak = hfb_peak_f32_flops(hfb_cpu()->isa, pool);
-  printf("%s, %d threads, f32 peak %.1f GFLOP/s (measured)\n", hfb_isa_name(hfb_cpu()->isa), hfb_pool_size(pool),
-         peak * 1e-9);
+  bench_session session = bench_session_open(argc, argv, HFB_BENCH_SHAPES "/linear_cross_entropy.txt");
   printf("%-18s %6s %7s %5s", "", "rows", "classes", "feat.");
   printf("  | %7s %6s %6s  | %7s %6s %6s  | ratio\n", "kernel", "median", "best", "plain", "median", "best");
   bench_shape shape;
-  while (bench_shape_next(file, &options, 3, &shape)) bench_shape_run(&shape, &options, pool, &peak);
-  fclose(file);
-  hfb_pool_destroy(pool);
+  while (bench_shape_next(&session, 3, &shape)) bench_shape_run(&shape, &session);
+  bench_session_close(&session);
   return 0;
 }
