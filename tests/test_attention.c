@@ -15,6 +15,7 @@
 #include "base/cpu.h"
 #include "base/rng.h"
 #include "kernels/attention.h"
+#include "support/keep_factor.h"
 #include "support/strided.h"
 
 static const float guard_value = -77777.0f;
@@ -45,13 +46,9 @@ static void add_mask(const void *context, float *scores, int64_t ld, int64_t bat
 }
 
 /* What dropout does to a probability. */
-static double keep_factor(const hfb_attention *a, int64_t batch, int64_t head, int64_t row, int64_t col) {
-  if (a->dropout_p == 0) return 1;
+static double keep_factor_at(const hfb_attention *a, int64_t batch, int64_t head, int64_t row, int64_t col) {
   const int64_t index = ((batch * a->heads + head) * a->query_count + row) * a->key_count + col;
-  const uint32_t threshold = hfb_random_threshold(a->dropout_p);
-  return hfb_random_keeps(a->random_state[0], a->random_state[1], a->dropout_site, index, threshold)
-             ? 1 / (1 - a->dropout_p)
-             : 0;
+  return keep_factor(a->dropout_p, a->random_state, a->dropout_site, index);
 }
 
 typedef struct exact_values {
@@ -98,7 +95,7 @@ static exact_number exact_row(const hfb_attention *a, int64_t batch, int64_t hea
     double value = 0, size = 0, sensitivity = 0, sizes = 0;
     for (int64_t j = 0; j < a->key_count; j++) {
       const double v = (double)a->v[strided_offset(a->v_strides, batch, head, j) + i];
-      const double kept = values->scores[j] * keep_factor(a, batch, head, row, j);
+      const double kept = values->scores[j] * keep_factor_at(a, batch, head, row, j);
       value += kept * v;
       size += kept * fabs(v);
       sizes += fabs(v);
@@ -106,7 +103,7 @@ static exact_number exact_row(const hfb_attention *a, int64_t batch, int64_t hea
     value /= sum;
     for (int64_t j = 0; j < a->key_count; j++) {
       const double v = (double)a->v[strided_offset(a->v_strides, batch, head, j) + i];
-      const double factor = keep_factor(a, batch, head, row, j);
+      const double factor = keep_factor_at(a, batch, head, row, j);
       sensitivity += values->scores[j] * values->magnitudes[j] * fabs(factor * v - value);
     }
     values->out[i] = a->key_count == 0 ? 0 : value;

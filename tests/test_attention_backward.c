@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "kernels/attention_backward.h"
+#include "support/keep_factor.h"
 #include "support/strided.h"
 
 static const float guard_value = -77777.0f;
@@ -102,13 +103,9 @@ static bool is_hidden(const hfb_attention_backward *a, int64_t row, int64_t col)
   return a->causal && col > row + a->key_count - a->query_count;
 }
 
-static double keep_factor(const hfb_attention_backward *a, int64_t batch, int64_t head, int64_t row, int64_t col) {
-  if (a->dropout_p == 0) return 1;
+static double keep_factor_at(const hfb_attention_backward *a, int64_t batch, int64_t head, int64_t row, int64_t col) {
   const int64_t index = ((batch * a->heads + head) * a->query_count + row) * a->key_count + col;
-  const uint32_t threshold = hfb_random_threshold(a->dropout_p);
-  return hfb_random_keeps(a->random_state[0], a->random_state[1], a->dropout_site, index, threshold)
-             ? 1 / (1 - a->dropout_p)
-             : 0;
+  return keep_factor(a->dropout_p, a->random_state, a->dropout_site, index);
 }
 
 /* The sum of x[i] * y[i] and of its sizes. */
@@ -146,7 +143,7 @@ static element element_of(const backward_case *c, int64_t batch, int64_t head, i
   if (is_hidden(a, row, col) || score.value - c->max[at] < -1000) return (element){0};
   const dot x = dot_of(a->g + strided_offset(a->g_strides, batch, head, row),
                        a->v + strided_offset(a->v_strides, batch, head, col), a->value_dim);
-  const double keep = keep_factor(a, batch, head, row, col), delta = (double)a->delta[at];
+  const double keep = keep_factor_at(a, batch, head, row, col), delta = (double)a->delta[at];
   const double p = exp(score.value - c->max[at]) / c->sum[at];
   const double row_size = fabs(c->max[at]) < 0x1p100 ? fabs(c->max[at] + log(c->sum[at])) : 0;
   const double p_error = p * eps * (4 * (score.size + row_size) + 4) + smallest;
@@ -264,7 +261,7 @@ static void forward_row(const backward_case *c, int64_t batch, int64_t head, int
     const double x = dot_of(a->g + strided_offset(a->g_strides, batch, head, row),
                             a->v + strided_offset(a->v_strides, batch, head, j), a->value_dim).value;
     sum += e;
-    delta += e * x * keep_factor(a, batch, head, row, j);
+    delta += e * x * keep_factor_at(a, batch, head, row, j);
   }
   *out_max = max;
   *out_sum = sum;
