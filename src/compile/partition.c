@@ -249,6 +249,29 @@ static void force_operand(hfb_partition *p, const hfb_value *value) {
   }
 }
 
+/* A product that only `sum` reads. */
+static bool adds_product(const hfb_partition *p, const hfb_node *sum, const hfb_value *apart_from) {
+  for (int i = 0; i < sum->input_count; i++) {
+    const hfb_value *input = sum->inputs[i];
+    if (input == apart_from || class_of(input->node) != HFB_CLASS_CONTRACT) continue;
+    if (p->users.use_counts[input->id] == 1 && hfb_shape_equal(&input->shape, &sum->results[0].shape)) return true;
+  }
+  return false;
+}
+
+/* Sums of many products, as the gradient of a weight that all layers share: each sum so far is stored, so that the next
+ * product can be added to it by its epilogue. In one loop over all of them, every product would be kept until the last
+ * one is there. */
+static void force_running_sums(hfb_partition *p) {
+  for (int i = 0; i < p->graph->node_count; i++) {
+    const hfb_node *node = p->graph->nodes[i];
+    const hfb_value *sum = &node->results[0];
+    if (node->op != HFB_OP_ADD || p->users.use_counts[sum->id] != 1 || hfb_users_count(&p->users, sum) != 1) continue;
+    const hfb_node *next = hfb_users_at(&p->users, sum, 0);
+    if (next->op == HFB_OP_ADD && adds_product(p, node, NULL) && adds_product(p, next, sum)) p->forced[sum->id] = true;
+  }
+}
+
 static void force_operands(hfb_partition *p) {
   for (int i = 0; i < p->graph->node_count; i++) {
     const hfb_node *node = p->graph->nodes[i];
@@ -373,6 +396,7 @@ void hfb_partition_sweep(hfb_partition *p) {
   memset(p->has_extras, 0, values * sizeof *p->has_extras);
   p->again = false;
   force_operands(p);
+  force_running_sums(p);
   find_chains(p);
   for (int i = p->graph->node_count - 1; i >= 0; i--) {
     const hfb_node *node = p->graph->nodes[i];
