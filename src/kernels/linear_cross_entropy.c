@@ -16,7 +16,7 @@
 #include "kernels/kernel_impl.h"
 
 enum {
-  CHUNK_BYTES = 32 << 20, /* of logits */
+  CHUNK_BYTES = 64 << 20, /* of logits: longer chunks pack the weight less often */
   LEAST_CHUNK_ROWS = 128, /* also when the vocabulary is so large that they take more: fewer rows wait for memory */
   MOST_CHUNK_ROWS = 512,
   GROUP_ROWS = 16,        /* rows of one task, whose column sums are added up in order */
