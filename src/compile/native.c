@@ -211,9 +211,20 @@ static bool is_updated(const hfb_graph *graph, const hfb_value *parameter) {
   return false;
 }
 
+/* Another product reads the same parameter in another order, as the backward pass does: it would need two copies. */
+static bool is_read_otherwise(const hfb_program *p, const hfb_step *step) {
+  for (int i = 0; i < p->schedule->step_count; i++) {
+    const hfb_step *other = &p->schedule->steps[i];
+    if (other->kind != HFB_STEP_GEMM || other->b.view.base != step->b.view.base) continue;
+    if (other->b.row_stride != step->b.row_stride || other->b.col_stride != step->b.col_stride) return true;
+  }
+  return false;
+}
+
 static bool wants_packing(const hfb_program *p, const hfb_step *step) {
   return step->kind == HFB_STEP_GEMM && step->batch_rank == 0 && step->m < PACK_BELOW_ROWS &&
-         step->b.view.base->node->op == HFB_OP_PARAMETER && !is_updated(p->graph, step->b.view.base);
+         step->b.view.base->node->op == HFB_OP_PARAMETER && !is_updated(p->graph, step->b.view.base) &&
+         !is_read_otherwise(p, step);
 }
 
 static hfb_status pack_weight(hfb_program *p, const hfb_step *step, hfb_packed_weight *w) {
@@ -281,14 +292,14 @@ static hfb_status check_ids(const hfb_program *p, const hfb_tensor *inputs) {
   return HFB_OK;
 }
 
-static hfb_status allocate_outputs(hfb_program *p) {
+/* What no step wrote: outputs without elements. */
+static hfb_status allocate_rest(hfb_program *p) {
   for (int i = 0; i < p->graph->node_count; i++) {
     for (int r = 0; r < p->graph->nodes[i]->result_count; r++) {
       const hfb_value *value = &p->graph->nodes[i]->results[r];
       const hfb_storage *storage = &p->schedule->storage[value->id];
-      if (storage->kind != HFB_STORAGE_OUTPUT) continue;
-      HFB_TRY(hfb_tensor_create(p->device, value->dtype, &value->shape, &p->output_storages[storage->index]));
-      p->storages[value->id] = p->output_storages[storage->index].data;
+      if (storage->kind != HFB_STORAGE_OUTPUT || p->output_storages[storage->index].buffer) continue;
+      HFB_TRY(hfb_program_allocate_output(p, value));
     }
   }
   return HFB_OK;
@@ -365,6 +376,7 @@ static hfb_status run_in_arena(hfb_program *p, hfb_tensor *outputs) {
   if (bytes) HFB_TRY(hfb_device_alloc(p->device, bytes, &arena));
   place_in_arena(p, arena);
   hfb_status status = hfb_program_execute(p);
+  if (status == HFB_OK) status = allocate_rest(p);
   if (status == HFB_OK) status = make_outputs(p, outputs);
   if (status == HFB_OK && p->schedule->copied_update_count > 0) {
     status = copy_updates(p);
@@ -381,8 +393,7 @@ static hfb_status native_run(hfb_program *p, const hfb_tensor *inputs, hfb_tenso
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "input %d is not row-major; copy it first", i);
     p->storages[p->graph->inputs[i]->id] = inputs[i].data;
   }
-  hfb_status status = allocate_outputs(p);
-  if (status == HFB_OK) status = run_in_arena(p, outputs);
+  hfb_status status = run_in_arena(p, outputs);
   for (int i = 0; i < p->schedule->output_storage_count; i++) hfb_tensor_release(&p->output_storages[i]);
   return status;
 }

@@ -48,7 +48,11 @@ struct hfb_program {
   int id_check_count;
 };
 
-/* Runs the steps; `storages` of inputs, parameters, constants, arena and outputs are set. */
+/* Memory for a value that escapes. */
+hfb_status hfb_program_allocate_output(hfb_program *program, const hfb_value *value) HFB_MUST_USE;
+
+/* Runs the steps; `storages` of inputs, parameters, constants and the arena are set. Outputs get their memory when the
+ * step that writes them begins: gradients take the place of activations that are gone by then. */
 hfb_status hfb_program_execute(hfb_program *program) HFB_MUST_USE;
 
 #endif

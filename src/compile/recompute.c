@@ -171,10 +171,19 @@ static hfb_status rewrite_graph(recompute *r, hfb_graph **out_graph) {
   return status;
 }
 
+/* Parameters are updated, or gradients handed out (src/grad/training.h): then what follows the loss is the backward
+ * pass. */
+static bool is_training(const hfb_graph *graph) {
+  for (int i = 1; i < graph->output_count; i++) {
+    if (strncmp(graph->outputs[i].name, "grad/", strlen("grad/")) == 0) return true;
+  }
+  return graph->update_count > 0 && graph->output_count > 0;
+}
+
 hfb_status hfb_pass_recompute(const hfb_graph *graph, hfb_graph **out_graph) {
   recompute r = {.graph = graph, .boundary = graph->node_count};
   const size_t values = (size_t)graph->value_count + 1;
-  if (graph->update_count > 0 && graph->output_count > 0) r.boundary = graph->outputs[0].value->node->id;
+  if (is_training(graph)) r.boundary = graph->outputs[0].value->node->id;
   hfb_status status = hfb_users_init(graph, &r.users);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof *r.chains, &r.chains);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof *r.is_leaf, &r.is_leaf);
