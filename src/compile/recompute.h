@@ -23,9 +23,10 @@ void hfb_chains_find(const hfb_graph *graph, const hfb_users *users, const bool 
 /* True when a value with readers in several loops should have no storage. */
 bool hfb_chain_is_recomputed(const hfb_users *users, const hfb_chain *chains, const hfb_value *value);
 
-/* In a training graph (one with updates or gradients among its outputs): a large value that the forward pass makes for a product or another step, and
- * that a step of the backward pass reads again, gets a copy of its chain there, when the chain is cheap and its leaf is
- * alive then anyway. So it need not be kept: the output of a norm, say, beside the norm's input. */
+/* In a training graph (one with updates, or gradients among its outputs): a large value that the forward pass makes for
+ * a product or another step, and that a step of the backward pass reads again, gets a copy of its chain there, when the
+ * chain is cheap and its leaf is alive then anyway. So it need not be kept: the output of a norm, say, beside its
+ * input. */
 hfb_status hfb_pass_recompute(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
 
 #endif
