@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "bench/loss.h"
+
 /* Norm of the move of each parameter. The error of the difference grows with it, since rectifiers change sides on the
  * way, and the share of rounding shrinks. */
 static const double STEP = 1e-8;
@@ -11,19 +13,6 @@ typedef struct mover {
   hfb_side forward; /* the loss alone, with parameters of its own that are moved */
   double norm_sum;
 } mover;
-
-/* Row-major; owned. */
-static hfb_status packed_gradient(const mover *m, int output, hfb_tensor *out_gradient) {
-  const hfb_tensor *gradient = &m->step->outputs[output];
-  if (hfb_tensor_is_contiguous(gradient)) {
-    *out_gradient = hfb_tensor_retain(gradient);
-    return HFB_OK;
-  }
-  HFB_TRY(hfb_tensor_create(m->forward.device, HFB_F64, &gradient->shape, out_gradient));
-  hfb_status status = hfb_tensor_copy(gradient, out_gradient, hfb_device_pool(m->forward.device));
-  if (status != HFB_OK) hfb_tensor_release(out_gradient);
-  return status;
-}
 
 /* parameter += distance * gradient / |gradient|; returns the norm. */
 static double move_along(const hfb_tensor *parameter, const hfb_tensor *gradient, double distance) {
@@ -42,7 +31,7 @@ static hfb_status move_all(mover *m, double distance) {
     int output = hfb_graph_find_gradient(m->step->graph, hfb_graph_parameter_name(m->forward.graph, i));
     if (output < 0) continue;
     hfb_tensor gradient;
-    HFB_TRY(packed_gradient(m, output, &gradient));
+    HFB_TRY(hfb_tensor_pack(&m->step->outputs[output], m->forward.device, &gradient));
     m->norm_sum += move_along(&m->forward.own.tensors[i], &gradient, distance);
     hfb_tensor_release(&gradient);
   }
@@ -51,7 +40,7 @@ static hfb_status move_all(mover *m, double distance) {
 
 static hfb_status loss_of(mover *m, const hfb_tensor *inputs, double *out_loss) {
   HFB_TRY(hfb_side_run(&m->forward, inputs));
-  *out_loss = hfb_tensor_get(&m->forward.outputs[0], 0);
+  *out_loss = hfb_side_loss(&m->forward);
   hfb_side_drop_outputs(&m->forward);
   return HFB_OK;
 }

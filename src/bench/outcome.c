@@ -83,16 +83,11 @@ const hfb_tensor *hfb_outcome_tensor(const hfb_side *side, const hfb_outcome_ite
 /* ---- Hash ---- */
 
 static hfb_status hash_tensor(XXH3_state_t *state, const hfb_side *side, const hfb_tensor *tensor) {
-  if (hfb_tensor_is_contiguous(tensor)) {
-    XXH3_128bits_update(state, tensor->data, hfb_tensor_bytes(tensor));
-    return HFB_OK;
-  }
   hfb_tensor packed;
-  HFB_TRY(hfb_tensor_create(side->device, tensor->dtype, &tensor->shape, &packed));
-  hfb_status status = hfb_tensor_copy(tensor, &packed, hfb_device_pool(side->device));
-  if (status == HFB_OK) XXH3_128bits_update(state, packed.data, hfb_tensor_bytes(&packed));
+  HFB_TRY(hfb_tensor_pack(tensor, side->device, &packed));
+  XXH3_128bits_update(state, packed.data, hfb_tensor_bytes(&packed));
   hfb_tensor_release(&packed);
-  return status;
+  return HFB_OK;
 }
 
 hfb_status hfb_outcome_hash(const hfb_outcome *outcome, const hfb_side *side, char out_text[HFB_STATE_HASH_BYTES]) {

@@ -69,6 +69,19 @@ size_t hfb_tensor_bytes(const hfb_tensor *tensor) {
   return (size_t)hfb_shape_elements(&tensor->shape) * hfb_dtype_bytes(tensor->dtype);
 }
 
+hfb_status hfb_tensor_clone(const hfb_tensor *tensor, hfb_device *device, hfb_tensor *out_copy) {
+  HFB_TRY(hfb_tensor_create(device, tensor->dtype, &tensor->shape, out_copy));
+  hfb_status status = hfb_tensor_copy(tensor, out_copy, hfb_device_pool(device));
+  if (status != HFB_OK) hfb_tensor_release(out_copy);
+  return status;
+}
+
+hfb_status hfb_tensor_pack(const hfb_tensor *tensor, hfb_device *device, hfb_tensor *out_packed) {
+  if (!hfb_tensor_is_contiguous(tensor)) return hfb_tensor_clone(tensor, device, out_packed);
+  *out_packed = hfb_tensor_retain(tensor);
+  return HFB_OK;
+}
+
 double hfb_tensor_get(const hfb_tensor *tensor, int64_t index) {
   int64_t offset = 0;
   for (int i = tensor->shape.rank - 1; i >= 0; i--) {

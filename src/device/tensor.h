@@ -36,6 +36,10 @@ size_t hfb_tensor_bytes(const hfb_tensor *tensor);       /* elements * dtype byt
  * hfb_convert_row (device/convert.h) says. Parallel on `pool` (may be NULL). */
 hfb_status hfb_tensor_copy(const hfb_tensor *from, const hfb_tensor *to, hfb_pool *pool) HFB_MUST_USE;
 
+/* A row-major copy on `device`. pack: the tensor itself, retained, when it is row-major already. Owned. */
+hfb_status hfb_tensor_clone(const hfb_tensor *tensor, hfb_device *device, hfb_tensor *out_copy) HFB_MUST_USE;
+hfb_status hfb_tensor_pack(const hfb_tensor *tensor, hfb_device *device, hfb_tensor *out_packed) HFB_MUST_USE;
+
 /* Element access for tests and comparisons: element at row-major position `index`, as double. */
 double hfb_tensor_get(const hfb_tensor *tensor, int64_t index);
 

@@ -158,10 +158,7 @@ static hfb_status hand_over(const eager_program *self, const hfb_value *value, h
     *out_tensor = hfb_tensor_retain(&tensor);
     return HFB_OK;
   }
-  HFB_TRY(hfb_tensor_create(self->device, tensor.dtype, &tensor.shape, out_tensor));
-  hfb_status status = hfb_tensor_copy(&tensor, out_tensor, hfb_device_pool(self->device));
-  if (status != HFB_OK) hfb_tensor_release(out_tensor);
-  return status;
+  return hfb_tensor_clone(&tensor, self->device, out_tensor);
 }
 
 static hfb_status hand_over_all(const eager_program *self, hfb_tensor *outputs) {
