@@ -1,4 +1,5 @@
-/* The passes over rows of scores for each instruction set, and dropout of the probabilities. Private to attention. */
+/* The passes over rows of scores for each instruction set, and dropout of the probabilities. Private to attention
+ * and to linear_cross_entropy, whose rows are rows of scores too. */
 #ifndef HFB_KERNELS_ATTENTION_ISA_H
 #define HFB_KERNELS_ATTENTION_ISA_H
 

@@ -16,6 +16,7 @@
 #include "base/memory.h"
 #include "kernels/gemm_block.h"
 #include "kernels/gemm_pack.h"
+#include "kernels/integers.h"
 
 enum {
   ROW_BLOCK = 64,                /* rows that pass by a panel of B, and are then handed to the epilogue */
@@ -70,11 +71,6 @@ typedef struct gemm_task {
   int64_t row, row_end, col, col_end;
   char *b_scratch, *a_scratch;
 } gemm_task;
-
-static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 /* base may be NULL where there are no elements. */
 static const char *at(const gemm_job *job, const void *base, int64_t elements) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/cpu/partials.h"
+#include "kernels/integers.h"
 
 enum {
   REDUCE_STEP = 4 * VEC_F32_LANES,
@@ -181,8 +182,6 @@ static void add_blocks(void *context, int64_t index, int worker) {
   }
   write_sums(plan, sums, columns, plan->job->y + outer * plan->job->inner + first);
 }
-
-static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
 static hfb_status run_sums(const reduce_job *job, hfb_pool *pool) {
   int64_t side_by_side = 1;

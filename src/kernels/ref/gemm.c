@@ -4,6 +4,7 @@
 
 #include "base/cpu.h"
 #include "device/convert.h"
+#include "kernels/integers.h"
 #include "kernels/kernel_impl.h"
 
 /* One task computes a tile of C. The blocks of A and B that it packs stay in the second cache, the panel of B that
@@ -73,8 +74,6 @@ static matrix matrix_of(const hfb_tensor *tensor, const hfb_tensor *c, int64_t b
   }
   return result;
 }
-
-static int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
 /* Packs [count] lines along k of `source` into groups of `group` lines, [depth][group] each, the last one filled up
  * with zeros. */
