@@ -137,7 +137,7 @@ static void run_native(const hfb_graph *graph, hfb_device *device, hfb_tensor *o
 static void expect_matched(const hfb_graph *graph) {
   hfb_graph *matched;
   bool is_found = false;
-  assert_int_equal(hfb_pass_attention(graph, true, &matched), HFB_OK);
+  assert_int_equal(hfb_pass_attention(graph, &matched), HFB_OK);
   for (int i = 0; i < matched->node_count; i++) is_found |= matched->nodes[i]->op == HFB_OP_ATTENTION_BACKWARD;
   assert_true(is_found);
   hfb_graph_destroy(matched);

@@ -15,6 +15,7 @@
 #include "compile/native.h"
 #include "eager/eager.h"
 #include "ir/transform.h"
+#include "support/need_ok.h"
 #include "support/train_models.h"
 
 enum { STEPS = 3, MAX_THREADS = 3 };
@@ -36,10 +37,6 @@ static int tear_down(void **state) {
   for (int threads = 1; threads <= MAX_THREADS; threads++) hfb_device_destroy(devices[threads]);
   snprintf(command, sizeof command, "rm -rf '%s'", cache_dir);
   return system(command);
-}
-
-static void need_ok(hfb_status status, const char *what) {
-  if (status != HFB_OK) fail_msg("%s: %s", what, hfb_error_message());
 }
 
 static const char *name_of(const hfb_value *value) { return hfb_node_text(value->node, HFB_ATTR_NAME, "?"); }

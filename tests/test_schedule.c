@@ -24,13 +24,11 @@ static hfb_graph *pass(hfb_graph *graph, hfb_status (*run)(const hfb_graph *, hf
   return out;
 }
 
-static hfb_status attention(const hfb_graph *graph, hfb_graph **out) { return hfb_pass_attention(graph, true, out); }
-
 static compiled compile_text(const char *text) {
   compiled c = {0};
   if (hfb_graph_parse(text, strlen(text), &c.graph) != HFB_OK) fail_msg("%s", hfb_error_message());
   c.graph = pass(c.graph, hfb_pass_simplify);
-  c.graph = pass(c.graph, attention);
+  c.graph = pass(c.graph, hfb_pass_attention);
   c.graph = pass(c.graph, hfb_pass_decompose);
   c.graph = pass(c.graph, hfb_pass_fold);
   c.graph = pass(c.graph, hfb_pass_simplify);

@@ -13,16 +13,13 @@
 #include "compile/passes.h"
 #include "compile/recompute.h"
 #include "compile/schedule.h"
+#include "support/need_ok.h"
 #include "support/train_models.h"
 
 typedef struct compiled {
   hfb_graph *graph; /* of primitives */
   hfb_schedule *schedule;
 } compiled;
-
-static void need_ok(hfb_status status, const char *what) {
-  if (status != HFB_OK) fail_msg("%s: %s", what, hfb_error_message());
-}
 
 static hfb_graph *pass(hfb_graph *graph, hfb_status (*run)(const hfb_graph *, hfb_graph **)) {
   hfb_graph *out = NULL;
@@ -32,13 +29,11 @@ static hfb_graph *pass(hfb_graph *graph, hfb_status (*run)(const hfb_graph *, hf
   return out;
 }
 
-static hfb_status attention(const hfb_graph *graph, hfb_graph **out) { return hfb_pass_attention(graph, true, out); }
-
 /* Takes the graph over. As native does, but for the choice of the last pass. */
 static compiled compile_graph(hfb_graph *graph, bool recompute) {
   compiled c = {0};
   c.graph = pass(graph, hfb_pass_simplify);
-  c.graph = pass(c.graph, attention);
+  c.graph = pass(c.graph, hfb_pass_attention);
   c.graph = pass(c.graph, hfb_pass_loss);
   c.graph = pass(c.graph, hfb_pass_decompose);
   c.graph = pass(c.graph, hfb_pass_fold);

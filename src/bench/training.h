@@ -20,9 +20,6 @@ hfb_status hfb_training_loss_graph(const hfb_model_request *request, hfb_dtype p
 /* Takes `graph` (f32) over and gives it in `precision`. */
 hfb_status hfb_graph_in_precision(hfb_graph *graph, hfb_dtype precision, hfb_graph **out_graph) HFB_MUST_USE;
 
-/* Of an output: the gradient of the parameter whose name follows. */
-#define HFB_GRADIENT_PREFIX "grad/"
-
 /* Name of graph->parameters[index]. */
 const char *hfb_graph_parameter_name(const hfb_graph *graph, int index);
 /* Whether training may change it: no buffer, not frozen. */

@@ -38,8 +38,8 @@ static hfb_status name_function(hfb_schedule *s, const hfb_step *step, hfb_step_
   function f = {.first = step, .loop = code->loop};
   HFB_TRY(hfb_loop_verify(code->loop));
   HFB_TRY(loop_key(code->loop, &f.key, &f.bytes));
-  const size_t scratch = hfb_loop_scratch_bytes(code->loop);
-  if (scratch > s->scratch_bytes) s->scratch_bytes = scratch;
+  code->scratch_bytes = hfb_loop_scratch_bytes(code->loop);
+  if (code->scratch_bytes > s->scratch_bytes) s->scratch_bytes = code->scratch_bytes;
   int known = 0;
   while (known < *count && !XXH128_isEqual(functions[known].key, f.key)) known++;
   if (known == *count) {

@@ -44,7 +44,7 @@ static hfb_status run_rows(hfb_program *program, int index, const hfb_step *step
   const hfb_loop *loop = step->code[0].loop;
   hfb_pool *pool = hfb_device_pool(program->device);
   void *slots[MAX_LOOP_SLOTS];
-  rows_job job = {.slots = slots, .rows = 1, .pool = pool, .scratch = hfb_loop_scratch_bytes(loop) != 0};
+  rows_job job = {.slots = slots, .rows = 1, .pool = pool, .scratch = step->code[0].scratch_bytes != 0};
   memcpy(&job.function, &function, sizeof function); /* POSIX: a function pointer is a pointer */
   fill_slots(program, &step->code[0], slots);
   for (int d = 0; d + 1 < loop->rank; d++) job.rows *= loop->extent[d];

@@ -275,7 +275,7 @@ static bool take_over(void *context, const hfb_node *node) {
   return true;
 }
 
-hfb_status hfb_pass_attention(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
+hfb_status hfb_pass_attention(const hfb_graph *graph, hfb_graph **out_graph) {
   matcher m = {.graph = graph};
   const size_t nodes = (size_t)graph->node_count + 1;
   hfb_status status = hfb_users_init(graph, &m.users);
@@ -283,7 +283,7 @@ hfb_status hfb_pass_attention(const hfb_graph *graph, bool match_attention, hfb_
   if (status == HFB_OK) status = hfb_mem_alloc(nodes, sizeof *m.cluster_of, &m.cluster_of);
   if (status == HFB_OK) status = hfb_mem_alloc(nodes, sizeof *m.role_of, &m.role_of);
   if (status == HFB_OK) {
-    if (match_attention) find_clusters(&m);
+    find_clusters(&m);
     m.ordered.take_over = take_over;
     m.ordered.context = &m;
     status = hfb_ordered_rewrite_run(&m.ordered, graph, out_graph);

@@ -20,40 +20,19 @@ static hfb_status dump_graph(const hfb_backend_options *options, const char *pas
   return hfb_graph_print(graph, options->dump_text);
 }
 
-typedef hfb_status (*graph_pass)(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph);
-
-static hfb_status simplify_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
-  return hfb_pass_simplify(graph, out_graph);
-}
-
-static hfb_status decompose_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
-  return hfb_pass_decompose(graph, out_graph);
-}
-
-static hfb_status recompute_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
-  return hfb_pass_recompute(graph, out_graph);
-}
-
-static hfb_status loss_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
-  return hfb_pass_loss(graph, out_graph);
-}
-
-static hfb_status fold_pass(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) {
-  return hfb_pass_fold(graph, out_graph);
-}
-
 /* The second round of simplify merges what decomposition made equal, and drops what folding left without users. */
 static const struct {
   const char *name; /* for --dump */
-  graph_pass run;
+  hfb_status (*run)(const hfb_graph *graph, hfb_graph **out_graph);
+  bool may_be_refused; /* what it matches may turn out to have no schedule: then all is done again without it */
 } graph_passes[] = {
-    {"simplify", simplify_pass},
-    {"attention", hfb_pass_attention},
-    {"loss", loss_pass},
-    {"decompose", decompose_pass},
-    {"fold", fold_pass},
-    {"primitives", simplify_pass},
-    {"recompute", recompute_pass},
+    {"simplify", hfb_pass_simplify, false},
+    {"attention", hfb_pass_attention, true},
+    {"loss", hfb_pass_loss, false},
+    {"decompose", hfb_pass_decompose, false},
+    {"fold", hfb_pass_fold, false},
+    {"primitives", hfb_pass_simplify, false},
+    {"recompute", hfb_pass_recompute, false},
 };
 
 static hfb_status run_passes(const hfb_graph *graph, const hfb_backend_options *options, bool match_attention,
@@ -62,7 +41,8 @@ static hfb_status run_passes(const hfb_graph *graph, const hfb_backend_options *
   HFB_TRY(dump_graph(options, "input", graph));
   for (size_t i = 0; i < sizeof graph_passes / sizeof graph_passes[0]; i++) {
     hfb_graph *next = NULL;
-    hfb_status status = graph_passes[i].run(current ? current : graph, match_attention, &next);
+    if (graph_passes[i].may_be_refused && !match_attention) continue;
+    hfb_status status = graph_passes[i].run(current ? current : graph, &next);
     hfb_graph_destroy(current);
     HFB_TRY(status);
     current = next;
@@ -249,9 +229,7 @@ static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *param
   for (int i = 0; i < p->graph->update_count; i++) {
     const hfb_update *update = &p->graph->updates[i];
     const hfb_storage *storage = &p->schedule->storage[update->value->id];
-    if (storage->kind == HFB_STORAGE_PARAMETER && update->value->node->op != HFB_OP_PARAMETER &&
-        storage->index == p->schedule->storage[update->parameter->id].index)
-      p->storages[update->value->id] = p->storages[update->parameter->id];
+    if (storage->kind == HFB_STORAGE_PARAMETER) p->storages[update->value->id] = parameters[storage->index].data;
   }
   for (int i = 0; i < p->schedule->step_count; i++) {
     const hfb_step *step = &p->schedule->steps[i];
@@ -319,8 +297,7 @@ static hfb_status make_output(hfb_program *p, int index, hfb_tensor *out) {
     *out = hfb_tensor_retain(&seen);
     return HFB_OK;
   }
-  HFB_TRY(hfb_tensor_create(p->device, value->dtype, &value->shape, out));
-  return hfb_tensor_copy(&seen, out, hfb_device_pool(p->device));
+  return hfb_tensor_clone(&seen, p->device, out);
 }
 
 static size_t update_bytes(const hfb_update *update) {

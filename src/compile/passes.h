@@ -15,9 +15,8 @@ hfb_status hfb_pass_fold(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST
 /* softmax(scores) v, and its backward nodes, become the attention ops, whose kernels hold no matrix of queries x keys.
  * Matched where the scores come from one matrix product through elementwise ops and the probabilities go, dropped out
  * or not, to one other product; in training the gradient of the scores must go back to that product in the same way (a
- * position bias with a gradient needs the matrix: such attention stays as it is). Nothing is changed when
- * `match_attention` is false. */
-hfb_status hfb_pass_attention(const hfb_graph *graph, bool match_attention, hfb_graph **out_graph) HFB_MUST_USE;
+ * position bias with a gradient needs the matrix: such attention stays as it is). */
+hfb_status hfb_pass_attention(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
 
 /* In training: the product that gives logits, their cross entropy and the gradients of both become one op, whose kernel
  * never holds the logits of all tokens. Matched where nothing else reads the logits. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "compile/partition.h"
+#include "grad/training.h"
 #include "ir/transform.h"
 
 enum {
@@ -171,11 +172,10 @@ static hfb_status rewrite_graph(recompute *r, hfb_graph **out_graph) {
   return status;
 }
 
-/* Parameters are updated, or gradients handed out (src/grad/training.h): then what follows the loss is the backward
- * pass. */
+/* Parameters are updated, or gradients handed out: then what follows the loss is the backward pass. */
 static bool is_training(const hfb_graph *graph) {
   for (int i = 1; i < graph->output_count; i++) {
-    if (strncmp(graph->outputs[i].name, "grad/", strlen("grad/")) == 0) return true;
+    if (strncmp(graph->outputs[i].name, HFB_GRADIENT_PREFIX, strlen(HFB_GRADIENT_PREFIX)) == 0) return true;
   }
   return graph->update_count > 0 && graph->output_count > 0;
 }

@@ -30,13 +30,14 @@ typedef struct hfb_step_code {
   const char *function; /* its name; equal loops share one */
   /* for each slot of the loop: the value whose storage it is; NULL: slot 0 of TILE and SCORE, and the sites */
   const hfb_value **slot_values;
+  size_t scratch_bytes; /* row scratch that a worker needs; set with the name */
 } hfb_step_code;
 
 enum { HFB_STEP_MAX_RESULTS = 8, HFB_STEP_MAX_LOOPS = 2 };
 
 typedef struct hfb_step {
   hfb_step_kind kind;
-  const hfb_node *node;     /* the contraction, the softmax or the op; the root's node for ROWS */
+  const hfb_node *node;     /* the contraction or the op; the root's node for ROWS */
   const hfb_value *result;  /* the first of results */
   int result_count;         /* stored values that the step writes; an op's results that nobody reads are left out */
   const hfb_value *results[HFB_STEP_MAX_RESULTS];

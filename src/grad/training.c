@@ -131,7 +131,7 @@ static void add_outputs(hfb_rewrite *rewrite, const hfb_training_options *option
   if (!options->output_gradients && options->optimizer != HFB_OPTIMIZER_NONE) return;
   for (int i = 0; i < t->count && b->status == HFB_OK; i++) {
     if (!t->gradients[i]) continue;
-    char *name = hfb_arena_printf(&b->graph->arena, "grad/%s", name_of(t->parameters[i]));
+    char *name = hfb_arena_printf(&b->graph->arena, HFB_GRADIENT_PREFIX "%s", name_of(t->parameters[i]));
     if (name) hfb_output_add(b, name, t->gradients[i]);
     if (!name) hfb_builder_fail(b, HFB_OUT_OF_MEMORY, "%s", hfb_error_message());
   }

@@ -18,6 +18,9 @@ typedef enum hfb_optimizer {
   HFB_OPTIMIZER_COUNT
 } hfb_optimizer;
 
+/* Of an output: the gradient of the parameter whose name follows. */
+#define HFB_GRADIENT_PREFIX "grad/"
+
 const char *hfb_optimizer_name(hfb_optimizer optimizer);
 bool hfb_optimizer_parse(const char *name, hfb_optimizer *out_optimizer);
 
