@@ -419,6 +419,83 @@ static void test_every_case_converts(void **state) {
   }
 }
 
+/* ---- stored parameters ---- */
+
+/* Each reader has a cast of its own right before it; lookups and views come before theirs; "v" stays as it is. */
+static void test_stored_parameters(void **state) {
+  (void)state;
+  hfb_graph *graph = ir_parse(
+      "graph \"g\" {\n"
+      "  %0 = input(name=\"ids\") : i64[3]\n"
+      "  %1 = parameter(name=\"w\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[8,4]\n"
+      "  %2 = parameter(name=\"v\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[4]\n"
+      "  %3 = embedding(%1, %0; padding_idx=-1) : f32[3,4]\n"
+      "  %4 = mul(%3, %2) : f32[3,4]\n"
+      "  %5 = linear(%4, %1; transpose_b=1, scope=\"head\") : f32[3,8]\n"
+      "  %6 = transpose(%1; perm=[1,0]) : f32[4,8]\n"
+      "  %7 = add(%6, %6) : f32[4,8]\n"
+      "  output \"y\" = %5\n"
+      "  output \"z\" = %7\n"
+      "  output \"t\" = %6\n"
+      "}\n");
+  const hfb_dtype dtypes[] = {HFB_BF16, HFB_F32}, as_it_is[] = {HFB_F32, HFB_F32}, integer[] = {HFB_I64, HFB_F32};
+  hfb_graph *stored = NULL;
+  assert_int_equal(hfb_graph_store_parameters(graph, dtypes, &stored), HFB_OK);
+  ir_assert_prints(
+      stored,
+      "graph \"g\" {\n"
+      "  %0 = input(name=\"ids\") : i64[3]\n"
+      "  %1 = parameter(name=\"w\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : bf16[8,4]\n"
+      "  %2 = parameter(name=\"v\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[4]\n"
+      "  %3 = embedding(%1, %0; padding_idx=-1) : bf16[3,4]\n"
+      "  %4 = cast(%3) : f32[3,4]\n"
+      "  %5 = mul(%4, %2) : f32[3,4]\n"
+      "  %6 = cast(%1; scope=\"head\") : f32[8,4]\n"
+      "  %7 = linear(%5, %6; transpose_b=1, scope=\"head\") : f32[3,8]\n"
+      "  %8 = transpose(%1; perm=[1,0]) : bf16[4,8]\n"
+      "  %9 = cast(%8) : f32[4,8]\n"
+      "  %10 = cast(%8) : f32[4,8]\n"
+      "  %11 = add(%10, %10) : f32[4,8]\n"
+      "  %12 = cast(%8) : f32[4,8]\n"
+      "  output \"y\" = %7\n"
+      "  output \"z\" = %11\n"
+      "  output \"t\" = %12\n"
+      "}\n");
+  hfb_graph_destroy(stored);
+  assert_int_equal(hfb_graph_store_parameters(graph, as_it_is, &stored), HFB_OK);
+  hfb_strbuf text;
+  hfb_strbuf_init(&text);
+  assert_int_equal(hfb_graph_print(graph, &text), HFB_OK);
+  ir_assert_prints(stored, hfb_strbuf_text(&text));
+  hfb_strbuf_deinit(&text);
+  hfb_graph_destroy(stored);
+  stored = NULL;
+  assert_int_equal(hfb_graph_store_parameters(graph, integer, &stored), HFB_INVALID_ARGUMENT);
+  ir_assert_message("parameter 'w' is f32 and cannot be stored as i64");
+  assert_null(stored);
+  hfb_graph_destroy(graph);
+}
+
+static void test_results_are_not_stored_apart(void **state) {
+  (void)state;
+  static const char *const uses[] = {"  output \"y\" = %1\n", "  output \"x\" = %0\n  update %1 = %0\n"};
+  for (int i = 0; i < 2; i++) {
+    char text[512];
+    snprintf(text, sizeof(text),
+             "graph \"g\" {\n"
+             "  %%0 = input(name=\"x\") : f64[2]\n"
+             "  %%1 = parameter(name=\"w\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : "
+             "f64[2]\n%s}\n",
+             uses[i]);
+    hfb_graph *graph = ir_parse(text), *stored = NULL;
+    const hfb_dtype dtypes[] = {HFB_F32};
+    assert_int_equal(hfb_graph_store_parameters(graph, dtypes, &stored), HFB_UNSUPPORTED);
+    ir_assert_message("parameter 'w' is an output or updated");
+    assert_null(stored);
+    hfb_graph_destroy(graph);
+  }
+}
+
 /* ---- rewriting ---- */
 
 static const char rewritten_text[] =
@@ -621,6 +698,8 @@ int main(void) {
       cmocka_unit_test(test_a_decomposition_that_cannot_exist_is_an_error),
       cmocka_unit_test(test_convert_to_f64),
       cmocka_unit_test(test_every_case_converts),
+      cmocka_unit_test(test_stored_parameters),
+      cmocka_unit_test(test_results_are_not_stored_apart),
       cmocka_unit_test(test_a_rewrite_replaces_a_node),
       cmocka_unit_test(test_wrong_rewrites_are_refused),
       cmocka_unit_test(test_rewrites_keep_updates),

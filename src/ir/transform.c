@@ -110,6 +110,124 @@ hfb_status hfb_graph_convert(const hfb_graph *graph, hfb_dtype dtype, hfb_graph 
   return status;
 }
 
+/* ---- stored parameters ---- */
+
+/* What a parameter of another dtype is computed with: `stored` holds the parameter, or a view of it, as it is stored;
+ * the map of the rewrite is NULL for such a value, since every reader gets a cast of its own. */
+typedef struct store_rewrite {
+  hfb_rewrite rewrite;
+  hfb_value **stored; /* by value id of the old graph; NULL: none */
+} store_rewrite;
+
+static void store_parameter(store_rewrite *s, const hfb_node *node, hfb_dtype dtype) {
+  hfb_attr attrs[HFB_ATTR_COUNT];
+  for (int i = 0; i < node->attr_count; i++) {
+    attrs[i] = node->attrs[i];
+    if (attrs[i].key == HFB_ATTR_DTYPE) attrs[i].u.dtype = dtype;
+  }
+  s->stored[node->results[0].id] = add_mapped(&s->rewrite, node, node->attr_count, attrs);
+}
+
+/* Ops that only select elements: what they give is stored as their input is. */
+static bool selects_elements(hfb_op op) {
+  return op == HFB_OP_RESHAPE || op == HFB_OP_TRANSPOSE || op == HFB_OP_SLICE;
+}
+
+/* Lookups read few rows of a large table: these are converted, and not the table. */
+static bool looks_up(hfb_op op) { return op == HFB_OP_EMBEDDING || op == HFB_OP_GATHER || op == HFB_OP_TAKE_ALONG; }
+
+/* The value of the new graph that a reader takes: converted anew for each of them, right before it. */
+static hfb_value *converted(store_rewrite *s, const hfb_value *value, const char *scope) {
+  hfb_value *stored = s->stored[value->id];
+  if (!stored) return s->rewrite.map[value->id];
+  const hfb_attr attrs[] = {{.key = HFB_ATTR_DTYPE, .u.dtype = value->dtype}, {.key = HFB_ATTR_SCOPE, .u.text = scope}};
+  hfb_builder *b = &s->rewrite.b;
+  char first = b->scope[0];
+  b->scope[0] = '\0';
+  hfb_value *cast = hfb_build(b, HFB_OP_CAST, 1, &stored, scope ? 2 : 1, attrs);
+  b->scope[0] = first;
+  return cast;
+}
+
+static void store_node(store_rewrite *s, const hfb_node *node) {
+  hfb_rewrite *rewrite = &s->rewrite;
+  const hfb_value *first = node->input_count > 0 ? node->inputs[0] : NULL;
+  const bool selects = first && s->stored[first->id] && (selects_elements(node->op) || looks_up(node->op));
+  for (int i = 0; i < node->input_count; i++) {
+    const hfb_value *input = node->inputs[i];
+    if (!s->stored[input->id]) continue;
+    const bool as_stored = selects && i == 0;
+    rewrite->map[input->id] =
+        as_stored ? s->stored[input->id] : converted(s, input, hfb_node_text(node, HFB_ATTR_SCOPE, NULL));
+  }
+  hfb_rewrite_copy(rewrite, node);
+  for (int i = 0; i < node->input_count; i++) {
+    if (s->stored[node->inputs[i]->id]) rewrite->map[node->inputs[i]->id] = NULL;
+  }
+  if (!selects) return;
+  hfb_value **result = &rewrite->map[node->results[0].id];
+  s->stored[node->results[0].id] = *result;
+  *result = NULL;
+}
+
+/* Outputs and updates are readers too. None of them is a stored parameter itself (check_stored), of which the list of
+ * parameters needs what is stored. */
+static void convert_results(store_rewrite *s) {
+  const hfb_graph *from = s->rewrite.from;
+  for (int i = 0; i < from->output_count + from->update_count; i++) {
+    const int update = i - from->output_count;
+    const hfb_value *value = update < 0 ? from->outputs[i].value : from->updates[update].value;
+    if (s->stored[value->id]) s->rewrite.map[value->id] = converted(s, value, NULL);
+  }
+  for (int i = 0; i < from->parameter_count; i++) {
+    const int id = from->parameters[i]->id;
+    if (s->stored[id]) s->rewrite.map[id] = s->stored[id];
+  }
+}
+
+static hfb_status check_stored(const hfb_graph *graph, const hfb_dtype *dtypes) {
+  for (int i = 0; i < graph->parameter_count; i++) {
+    const hfb_value *value = graph->parameters[i];
+    const char *name = hfb_node_text(value->node, HFB_ATTR_NAME, "");
+    if (dtypes[i] == value->dtype) continue;
+    if (!hfb_dtype_is_float(dtypes[i]) || !hfb_dtype_is_float(value->dtype)) {
+      return HFB_FAIL(HFB_INVALID_ARGUMENT, "parameter '%s' is %s and cannot be stored as %s", name,
+                      hfb_dtype_name(value->dtype), hfb_dtype_name(dtypes[i]));
+    }
+    bool is_result = false;
+    for (int k = 0; k < graph->output_count; k++) is_result |= graph->outputs[k].value == value;
+    for (int k = 0; k < graph->update_count; k++) {
+      is_result |= graph->updates[k].parameter == value || graph->updates[k].value == value;
+    }
+    if (is_result) {
+      return HFB_FAIL(HFB_UNSUPPORTED, "parameter '%s' is an output or updated: it is stored as it is computed", name);
+    }
+  }
+  return HFB_OK;
+}
+
+hfb_status hfb_graph_store_parameters(const hfb_graph *graph, const hfb_dtype *dtypes, hfb_graph **out_graph) {
+  store_rewrite s = {0};
+  HFB_TRY(check_stored(graph, dtypes));
+  HFB_TRY(hfb_rewrite_begin(&s.rewrite, graph));
+  hfb_status status = hfb_mem_alloc((size_t)graph->value_count, sizeof(*s.stored), &s.stored);
+  int parameter = 0; /* parameters are listed in the order of their nodes */
+  for (int i = 0; i < graph->node_count && status == HFB_OK; i++) {
+    const hfb_node *node = graph->nodes[i];
+    const bool is_parameter = node->op == HFB_OP_PARAMETER;
+    const hfb_dtype dtype = is_parameter ? dtypes[parameter++] : node->results[0].dtype;
+    if (dtype == node->results[0].dtype) store_node(&s, node);
+    else store_parameter(&s, node, dtype);
+  }
+  if (status == HFB_OK) {
+    convert_results(&s);
+    status = hfb_rewrite_finish(&s.rewrite, out_graph);
+  }
+  hfb_mem_free(s.stored);
+  hfb_rewrite_deinit(&s.rewrite);
+  return status;
+}
+
 /* ---- cost ---- */
 
 /* Saturating, because a graph read from text may be of any size. */

@@ -1,4 +1,4 @@
-/* Graph to graph: copying with replacement, precision, decomposition, cost. */
+/* Graph to graph: copying with replacement, precision, storage of parameters, decomposition, cost. */
 #ifndef HFB_IR_TRANSFORM_H
 #define HFB_IR_TRANSFORM_H
 
@@ -22,6 +22,13 @@ void hfb_rewrite_deinit(hfb_rewrite *rewrite);
 
 /* The same graph with every f32 value in `dtype` (F64 for the reference, F32 to copy). Integer values stay. */
 hfb_status hfb_graph_convert(const hfb_graph *graph, hfb_dtype dtype, hfb_graph **out_graph) HFB_MUST_USE;
+
+/* The same graph with parameter i stored in dtypes[i] (floating-point where it differs). Each reader converts it right
+ * before it computes, in a cast of its own, so that what is converted lives for one use; lookups and views select first
+ * and convert what they selected. Converting to a wider dtype changes no bit of any result. HFB_UNSUPPORTED for
+ * parameters that are updated or are outputs themselves. */
+hfb_status hfb_graph_store_parameters(const hfb_graph *graph, const hfb_dtype *dtypes,
+                                      hfb_graph **out_graph) HFB_MUST_USE;
 
 /* Replaces a framework op by primitives inside a rewrite: appends to rewrite->b under the node's scope and sets map of
  * its results. Copies a primitive. bf16 and f16 are computed in f32 and rounded at the end. */
