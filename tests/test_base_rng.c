@@ -163,6 +163,42 @@ static void test_words_of_masks_lie_sixteen_apart(void **state) {
   }
 }
 
+/* Each half of a block is a pair of normal numbers; where a fill begins and ends does not matter. */
+static void test_normal_numbers_of_a_site(void **state) {
+  (void)state;
+  enum { COUNT = 200000 };
+  const int64_t seed = INT64_C(0x123456789abcdef0), step = (INT64_C(5) << 32) + 77, site = 2147483647;
+  const uint32_t key[2] = {0x9abcdef0, 0x12345678};
+  static float all[COUNT];
+  double sum = 0, squares = 0, products = 0;
+  hfb_random_normal_fill(seed, step, site, 0, COUNT, all);
+  for (uint32_t block = 0; block < 64; block++) {
+    const uint32_t counter[4] = {block, 0, 77, 2147483647};
+    uint32_t words[4];
+    hfb_philox_4x32(key, counter, words);
+    for (int i = 0; i < 4; i++) {
+      double unit = ((double)words[i & 2] + 0.5) * 0x1p-32, angle = 2 * acos(-1) * (words[(i & 2) + 1] * 0x1p-32);
+      double expected = sqrt(-2 * log(unit)) * (i % 2 == 0 ? cos(angle) : sin(angle));
+      assert_float_equal(all[4 * block + (uint32_t)i], expected, 1e-6);
+    }
+  }
+  for (int64_t first = 0; first < 9; first++) {
+    for (int64_t count = 0; count < 9; count++) {
+      float some[9];
+      hfb_random_normal_fill(seed, step, site, first, count, some);
+      assert_memory_equal(some, all + first, (size_t)count * sizeof(float));
+    }
+  }
+  for (int i = 0; i < COUNT; i++) {
+    sum += all[i];
+    squares += (double)all[i] * all[i];
+    if (i > 0) products += (double)all[i] * all[i - 1];
+  }
+  assert_true(fabs(sum / COUNT) < 4 / sqrt(COUNT)); /* 4 deviations of each mean */
+  assert_true(fabs(squares / COUNT - 1) < 4 * sqrt(2.0 / COUNT));
+  assert_true(fabs(products / COUNT) < 4 / sqrt(COUNT));
+}
+
 static void test_threshold_is_p_rounded_up(void **state) {
   (void)state;
   assert_int_equal(hfb_random_threshold(0), 0);
@@ -224,6 +260,7 @@ int main(void) {
       cmocka_unit_test(test_normal_fill_equals_single_draws),
       cmocka_unit_test(test_below_stays_below_and_is_even),
       cmocka_unit_test(test_words_of_masks_lie_sixteen_apart),
+      cmocka_unit_test(test_normal_numbers_of_a_site),
       cmocka_unit_test(test_threshold_is_p_rounded_up),
       cmocka_unit_test(test_share_of_kept_elements),
       cmocka_unit_test(test_masks_are_independent),

@@ -56,6 +56,7 @@ static const literal literals[] = {
     {"reduce_mean | f 2x3 | axes=0,1 keepdim=0", {{1, 2, 3, 4, 5, 9}}, 1, {4}},
     {"reduce_max | f 2x3 | axes=1 keepdim=1", {{1, 7, 3, -4, -5, -6}}, 2, {7, -4}},
     {"argmax | f 2x3 | axis=1 keepdim=0", {{1, 7, 7, -4, NAN, 6}}, 2, {1, 1}},
+    {"argsort | i9 2x4", {{3, 1, 3, 0, 5, 5, -1, 5}}, 8, {3, 1, 0, 2, 2, 0, 1, 3}},
     {"cumsum | f 2x3 | axis=1", {{1, 2, 3, 4, 5, 6}}, 6, {1, 3, 6, 4, 9, 15}},
     {"matmul | f 2x2 | f 2x2 | transpose_a=0 transpose_b=0", {{1, 2, 3, 4}, {5, 6, 7, 8}}, 4, {19, 22, 43, 50}},
     {"matmul | f 2x2 | f 2x2 | transpose_a=1 transpose_b=0", {{1, 2, 3, 4}, {5, 6, 7, 8}}, 4, {26, 30, 38, 44}},

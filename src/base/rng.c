@@ -87,12 +87,17 @@ int64_t hfb_philox_below(hfb_philox stream, uint64_t index, int64_t bound) {
   return (int64_t)((unsigned __int128)random * (uint64_t)bound >> 64);
 }
 
-uint32_t hfb_random_word(int64_t seed, int64_t step, int64_t site, int64_t index) {
-  const uint64_t at = (uint64_t)index, block = at / 64 * 16 + at % 16;
+/* The four words of one block of the stream (seed, step, site). */
+static void random_block(int64_t seed, int64_t step, int64_t site, uint64_t block, uint32_t words[4]) {
   const uint32_t key[2] = {(uint32_t)seed, (uint32_t)((uint64_t)seed >> 32)};
   const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)step, (uint32_t)site};
-  uint32_t words[4];
   hfb_philox_4x32(key, counter, words);
+}
+
+uint32_t hfb_random_word(int64_t seed, int64_t step, int64_t site, int64_t index) {
+  const uint64_t at = (uint64_t)index;
+  uint32_t words[4];
+  random_block(seed, step, site, at / 64 * 16 + at % 16, words);
   return words[at / 16 % 4];
 }
 
@@ -102,4 +107,15 @@ uint32_t hfb_random_threshold(double p) {
 
 bool hfb_random_keeps(int64_t seed, int64_t step, int64_t site, int64_t index, uint32_t threshold) {
   return hfb_random_word(seed, step, site, index) >> 8 >= threshold;
+}
+
+void hfb_random_normal_fill(int64_t seed, int64_t step, int64_t site, int64_t first, int64_t count, float *out) {
+  uint32_t words[4];
+  polar_point point = {0};
+  for (int64_t i = 0; i < count; i++) {
+    const uint64_t at = (uint64_t)(first + i);
+    if (i == 0 || at % 4 == 0) random_block(seed, step, site, at / 4, words);
+    if (i == 0 || at % 2 == 0) point = polar_of(words + (at & 2));
+    out[i] = (float)(point.radius * ((at & 1) ? sin(point.angle) : cos(point.angle)));
+  }
 }

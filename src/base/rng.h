@@ -39,4 +39,9 @@ uint32_t hfb_random_word(int64_t seed, int64_t step, int64_t site, int64_t index
 uint32_t hfb_random_threshold(double p);
 bool hfb_random_keeps(int64_t seed, int64_t step, int64_t site, int64_t index, uint32_t threshold);
 
+/* Elements first .. first + count - 1 of the stream (seed, step, site) in normal numbers: Box-Muller on each half of
+ * Philox with the seed for a key and the counter {block mod 2^32, block / 2^32, step mod 2^32, site}, block = index / 4,
+ * computed in double and rounded to float. */
+void hfb_random_normal_fill(int64_t seed, int64_t step, int64_t site, int64_t first, int64_t count, float *out);
+
 #endif

@@ -83,6 +83,8 @@ bool hfb_is_kernel_step(const hfb_node *node) {
   switch (node->op) {
     case HFB_OP_CUMSUM:
     case HFB_OP_ARGMAX:
+    case HFB_OP_ARGSORT:
+    case HFB_OP_RANDOM_NORMAL:
     case HFB_OP_CONCAT:
     case HFB_OP_PAD:
     case HFB_OP_FFT2_REAL:

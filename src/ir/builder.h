@@ -80,6 +80,7 @@ hfb_value *hfb_where(hfb_builder *b, hfb_value *condition, hfb_value *x, hfb_val
 hfb_value *hfb_reduce(hfb_builder *b, hfb_op op, hfb_value *x, int axis_count, const int *axes, bool keepdim);
 hfb_value *hfb_argmax(hfb_builder *b, hfb_value *x, int axis, bool keepdim);
 hfb_value *hfb_cumsum(hfb_builder *b, hfb_value *x, int axis);
+hfb_value *hfb_argsort(hfb_builder *b, hfb_value *x); /* along the last dimension */
 
 /* Contractions */
 hfb_value *hfb_matmul(hfb_builder *b, hfb_value *x, hfb_value *y, bool transpose_x, bool transpose_y);
@@ -119,3 +120,6 @@ void hfb_output_add(hfb_builder *b, const char *name, hfb_value *value);
 void hfb_update_add(hfb_builder *b, hfb_value *parameter, hfb_value *value);
 
 #endif
+/* f32 of `shape`: mean 0, deviation 1. */
+hfb_value *hfb_random_normal(hfb_builder *b, hfb_shape shape);
+

@@ -114,6 +114,10 @@ hfb_value *hfb_cumsum(hfb_builder *b, hfb_value *x, int axis) {
   return build_1(b, HFB_OP_CUMSUM, x, 1, &attr);
 }
 
+hfb_value *hfb_argsort(hfb_builder *b, hfb_value *x) {
+  return hfb_unary(b, HFB_OP_ARGSORT, x);
+}
+
 /* ---- contractions ---- */
 
 hfb_value *hfb_matmul(hfb_builder *b, hfb_value *x, hfb_value *y, bool transpose_x, bool transpose_y) {
@@ -282,4 +286,12 @@ hfb_value *hfb_random_keep(hfb_builder *b, hfb_value *state, hfb_shape shape, do
 hfb_value *hfb_random_mask(hfb_builder *b, hfb_shape shape, double p) {
   hfb_value *state = hfb_random_state(b);
   return hfb_random_keep(b, state, shape, p, b->site_count++);
+}
+
+hfb_value *hfb_random_normal(hfb_builder *b, hfb_shape shape) {
+  hfb_attr attrs[] = {ints_attr(HFB_ATTR_SHAPE, shape.rank, shape.dim),
+                      {.key = HFB_ATTR_DTYPE, .u.dtype = HFB_F32},
+                      int_attr(HFB_ATTR_SITE, b->site_count++)};
+  hfb_value *state = hfb_random_state(b);
+  return hfb_build(b, HFB_OP_RANDOM_NORMAL, 1, &state, COUNT_OF(attrs), attrs);
 }

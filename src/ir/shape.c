@@ -172,6 +172,16 @@ hfb_status hfb_infer_cumsum(hfb_node *node) {
   return HFB_OK;
 }
 
+hfb_status hfb_infer_argsort(hfb_node *node) {
+  const hfb_value *x = node->inputs[0];
+  HFB_TRY(hfb_rule_need_rank_at_least(node, 0, 1));
+  if (x->dtype != HFB_I64 && x->dtype != HFB_I32) {
+    return HFB_FAIL(HFB_MISMATCH, "input 0 is %s; it must be i64 or i32", hfb_dtype_name(x->dtype));
+  }
+  hfb_rule_set_result(node, HFB_I64, x->shape);
+  return HFB_OK;
+}
+
 /* ---- contractions ---- */
 
 hfb_status hfb_infer_matmul(hfb_node *node) {

@@ -24,8 +24,10 @@ static hfb_status need_shape(const hfb_node *node, int input, const hfb_shape *w
 
 /* ---- random ---- */
 
+/* The stream, and the probability of ops that have one. */
 static hfb_status check_site(const hfb_node *node) {
-  double p = hfb_node_float(node, HFB_ATTR_P);
+  const hfb_attr *chance = hfb_node_attr(node, HFB_ATTR_P);
+  double p = chance ? chance->u.f : 0;
   if (!(p >= 0 && p < 1)) return HFB_FAIL(HFB_INVALID_ARGUMENT, "p is %g; it must lie in [0, 1)", p);
   int64_t site = hfb_node_int(node, HFB_ATTR_SITE);
   if (site >= 0 && site <= INT32_MAX) return HFB_OK;
@@ -52,6 +54,19 @@ hfb_status hfb_infer_dropout(hfb_node *node) {
   HFB_TRY(need_state(node, 1));
   HFB_TRY(check_site(node));
   hfb_rule_set_result(node, node->inputs[0]->dtype, node->inputs[0]->shape);
+  return HFB_OK;
+}
+
+hfb_status hfb_infer_random_normal(hfb_node *node) {
+  hfb_shape shape;
+  HFB_TRY(need_state(node, 0));
+  HFB_TRY(check_site(node));
+  HFB_TRY(hfb_rule_read_shape(node, &shape));
+  hfb_dtype dtype = hfb_node_attr(node, HFB_ATTR_DTYPE)->u.dtype;
+  if (!hfb_dtype_is_float(dtype)) {
+    return HFB_FAIL(HFB_MISMATCH, "its result must have a floating-point dtype, not %s", hfb_dtype_name(dtype));
+  }
+  hfb_rule_set_result(node, dtype, shape);
   return HFB_OK;
 }
 

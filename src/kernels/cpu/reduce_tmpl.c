@@ -1,4 +1,5 @@
-/* Float sums, means and maxima over neighbouring dimensions of a row-major tensor, seen as [outer, length, inner].
+/* Float sums, means and maxima over neighbouring dimensions of a row-major tensor, seen as [outer, length, inner]; and
+ * where the maxima of lines are.
  * Included by <isa>/reduce.c after its vec.h, with HFB_K(name) adding the suffix of the instruction set. */
 #include <math.h>
 #include <string.h>
@@ -240,5 +241,25 @@ hfb_status HFB_K(hfb_k_f32_reduce)(const hfb_kernel_call *call) {
     job.column_tasks = (job.inner + MAX_COLUMNS - 1) / MAX_COLUMNS;
     hfb_pool_run(call->pool, job.outer * job.column_tasks, max_columns, &job);
   }
+  return HFB_OK;
+}
+
+/* data: result, line. The first of equal maxima; the first nan. */
+static void argmax_line(void *context, char *const *data) {
+  const int64_t length = *(const int64_t *)context;
+  const float *x = (const float *)data[1];
+  const float max = max_line(x, length);
+  int64_t i = 0;
+  while (i < length - 1 && !(isnan(max) ? isnan(x[i]) : x[i] == max)) i++;
+  *(int64_t *)data[0] = i;
+}
+
+hfb_status HFB_K(hfb_k_f32_argmax)(const hfb_kernel_call *call) {
+  const hfb_tensor *x = &call->inputs[0], *result = &call->results[0];
+  const int64_t last = x->shape.rank - 1;
+  int64_t length = x->shape.dim[last];
+  const bool keepdim = result->shape.rank == x->shape.rank;
+  hfb_tensor lines = hfb_tensor_without(x, 1, &last), out = keepdim ? hfb_tensor_without(result, 1, &last) : *result;
+  hfb_lines_run(&lines.shape, 2, (const hfb_tensor *const[]){&out, &lines}, length, call->pool, argmax_line, &length);
   return HFB_OK;
 }

@@ -1,5 +1,7 @@
-/* Random masks: functions of the seed, the step, the site and the row-major index of an element (base/rng.h). */
+/* Random masks and numbers: functions of the seed, the step, the site and the row-major index of an element
+ * (base/rng.h). */
 #include "base/rng.h"
+#include "device/convert.h"
 #include "kernels/kernel_impl.h"
 #include "kernels/ref/wide.h"
 
@@ -60,4 +62,34 @@ hfb_status hfb_k_dropout__ref(const hfb_kernel_call *call) {
                      .out = wide.out[0]};
   hfb_range_run(hfb_shape_elements(&call->results[0].shape), GRAIN, call->pool, drop, &job);
   return hfb_wide_end(call, &wide, HFB_OK);
+}
+
+typedef struct normal_job {
+  int64_t seed, step, site;
+  hfb_dtype dtype;
+  char *out;
+} normal_job;
+
+static void draw_normal(void *context, int64_t begin, int64_t end, int worker) {
+  enum { DRAWN = 256 };
+  const normal_job *job = context;
+  const int64_t bytes = (int64_t)hfb_dtype_bytes(job->dtype);
+  float drawn[DRAWN];
+  for (int64_t i = begin; i < end; i += DRAWN) {
+    int64_t count = end - i < DRAWN ? end - i : DRAWN;
+    hfb_random_normal_fill(job->seed, job->step, job->site, i, count, drawn);
+    hfb_convert_row(HFB_F32, (const char *)drawn, sizeof(float), job->dtype, job->out + i * bytes, bytes, count);
+  }
+}
+
+hfb_status hfb_k_random_normal__ref(const hfb_kernel_call *call) {
+  const hfb_tensor *state = &call->inputs[0];
+  const int64_t *words = state->data;
+  normal_job job = {.seed = words[0],
+                    .step = words[state->strides[0]],
+                    .site = hfb_node_int(call->node, HFB_ATTR_SITE),
+                    .dtype = call->results[0].dtype,
+                    .out = call->results[0].data};
+  hfb_range_run(hfb_shape_elements(&call->results[0].shape), GRAIN, call->pool, draw_normal, &job);
+  return HFB_OK;
 }
