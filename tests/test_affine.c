@@ -59,6 +59,10 @@ static int64_t source_position(const hfb_node *node, const int64_t *index) {
                hfb_node_ints(node, HFB_ATTR_STARTS, &count)[d]) *
               in_strides[d];
         break;
+      case HFB_OP_UNFOLD:
+        if (d < in->rank - 1) at += index[d] * in_strides[d];
+        else at += index[d] * (d == in->rank - 1 ? hfb_node_int(node, HFB_ATTR_STEP) : 1) * in_strides[in->rank - 1];
+        break;
       default: { /* expand */
         const int own = d - (out->rank - in->rank);
         if (own >= 0 && in->dim[own] != 1) at += index[d] * in_strides[own];
@@ -74,7 +78,7 @@ static int64_t draw(int64_t bound) { return hfb_philox_below(stream, draws++, bo
 
 static hfb_value *random_move(hfb_builder *b, hfb_value *x) {
   const int rank = x->shape.rank;
-  switch (draw(4)) {
+  switch (draw(5)) {
     case 0: { /* merge or split or squeeze, at a random place */
       int64_t dims[HFB_MAX_RANK];
       int n = 0;
@@ -98,6 +102,11 @@ static hfb_value *random_move(hfb_builder *b, hfb_value *x) {
       return hfb_transpose(b, x, perm);
     }
     case 2: {
+      if (rank == 0 || rank >= 5) return x;
+      const int64_t extent = x->shape.dim[rank - 1], window = 1 + draw(extent);
+      return hfb_unfold(b, x, window, 1 + draw(3));
+    }
+    case 3: {
       if (rank == 0) return x;
       const int axis = (int)draw(rank);
       const int64_t start = draw(x->shape.dim[axis]);

@@ -65,6 +65,27 @@ static const literal literals[] = {
     {"linear | f 1x2 | f 2x3 | transpose_b=0", {{1, 2}, {1, 0, 1, 0, 1, 1}}, 3, {1, 2, 3}},
     {"transpose | f 2x3 | perm=1,0", {{1, 2, 3, 4, 5, 6}}, 6, {1, 4, 2, 5, 3, 6}},
     {"slice | f 2x3 | starts=0,0 limits=2,3 steps=1,2", {{1, 2, 3, 4, 5, 6}}, 4, {1, 3, 4, 6}},
+    {"unfold | f 1x5 | window=3 step=2", {{1, 2, 3, 4, 5}}, 6, {1, 2, 3, 3, 4, 5}},
+    {"unfold_backward | f 1x2x3 | shape=1,6 step=2", {{1, 2, 3, 4, 5, 6}}, 6, {1, 2, 7, 5, 6, 0}},
+    {"instance_norm | f 2x2 | f 2 | f 2 | eps=0", {{1, 7, 3, 3}, {2, 5}, {10, 20}}, 4, {8, 25, 12, 15}},
+    /* Two frames, one label of class 1: blank-1, 1-blank and 1-1 spell it. */
+    {"ctc_loss | f 1x2x2 | i3 1 | i2 1x1 | blank=0 zero_infinity=0",
+     {{-0.69314718055994531, -0.69314718055994531, -1.3862943611198906, -0.28768207245178093}, {2}, {1}}, 1,
+     {0.13353139262452263}},
+    /* The same label twice needs a blank between: two frames are not enough. */
+    {"ctc_loss | f 1x2x2 | i3 1 | i2 1x2 | blank=0 zero_infinity=0", {{-1, -1, -1, -1}, {2}, {1, 1}}, 1, {INFINITY}},
+    {"ctc_loss | f 1x2x2 | i3 1 | i2 1x2 | blank=0 zero_infinity=1", {{-1, -1, -1, -1}, {2}, {1, 1}}, 1, {0}},
+    /* A negative target is left out: blank-blank alone. */
+    {"ctc_loss | f 1x2x2 | i3 1 | i2 1x1 | blank=0 zero_infinity=0", {{-1, -2, -3, -4}, {2}, {-100}}, 1, {4}},
+    {"ctc_loss | f 1x2x2 | i3 1 | i2 1x1 | blank=0 zero_infinity=0", {{-1, -2, -3, -4}, {0}, {1}}, 1, {INFINITY}},
+    /* 1-blank has 1/7 of the probability 7/8, the others 3/7 each. */
+    {"ctc_loss_backward | f 1 | f 1x2x2 | i3 1 | i2 1x1 | blank=0 zero_infinity=0",
+     {{7}, {-0.69314718055994531, -0.69314718055994531, -1.3862943611198906, -0.28768207245178093}, {2}, {1}}, 4,
+     {-3, -4, -1, -6}},
+    {"ctc_loss_backward | f 1 | f 1x2x2 | i3 1 | i2 1x2 | blank=0 zero_infinity=0", {{1}, {-1, -1, -1, -1}, {2}, {1, 1}},
+     4, {NAN, NAN, NAN, NAN}},
+    {"ctc_loss_backward | f 1 | f 1x2x2 | i3 1 | i2 1x2 | blank=0 zero_infinity=1", {{1}, {-1, -1, -1, -1}, {2}, {1, 1}},
+     4, {0, 0, 0, 0}},
     {"expand | f 2x1 | shape=2,3", {{1, 2}}, 6, {1, 1, 1, 2, 2, 2}},
     {"concat | f 2x1 | f 2x2 | axis=1", {{1, 2}, {3, 4, 5, 6}}, 6, {1, 3, 4, 2, 5, 6}},
     {"pad | f 1x2 | starts=1,0 limits=0,1 value=9", {{1, 2}}, 6, {9, 9, 9, 1, 2, 9}},
@@ -160,7 +181,8 @@ static void check_literal(const literal *l, const hfb_tensor *result, int *at) {
   for (int64_t i = 0; i < hfb_shape_elements(&result->shape); i++, (*at)++) {
     assert_true(*at < l->count);
     double got = hfb_tensor_get(result, i), expected = l->expected[*at];
-    bool is_good = isnan(expected) ? isnan(got) : fabs(got - expected) <= allowed_error(l);
+    bool is_near = got == expected || fabs(got - expected) <= allowed_error(l); /* infinities are equal or wrong */
+    bool is_good = isnan(expected) ? isnan(got) : is_near;
     if (!is_good) fail_msg("\"%s\": element %d is %.17g instead of %.17g", l->line, *at, got, expected);
   }
 }
@@ -307,6 +329,8 @@ static void test_indices_outside_are_refused(void **state) {
   expect_failure("take_along | f 5x7 | i7 5x3 | axis=1", 1, INT64_MIN, "outside [0,7)");
   expect_failure("nll_loss | f 9x7 | i7 9 | ignore_index=-100", 1, 7, "nll_loss: target 7 is outside [0,7)");
   expect_failure("nll_loss | f 9x7 | i7 9 | ignore_index=-100", 1, -99, "nll_loss: target -99 is outside [0,7)");
+  expect_failure("ctc_loss | f 3x2x3 | i3 3 | i3 3x1 | blank=0 zero_infinity=0", 1, 3, "ctc_loss: length 3 is outside");
+  expect_failure("ctc_loss | f 3x2x3 | i3 3 | i3 3x1 | blank=0 zero_infinity=0", 2, 3, "ctc_loss: target 3 is none of 3");
   expect_failure("gather_backward | f 4x7 | i5 4 | shape=5,7 axis=0", 1, 5, "gather_backward: index 5 is outside");
   expect_failure("take_along_backward | f 5x3 | i7 5x3 | shape=5,7 axis=1", 1, -1, "index -1 is outside [0,7)");
   expect_failure("embedding_backward | f 6x5 | i11 6 | shape=11,5 padding_idx=2", 1, 11, "index 11 is outside [0,11)");

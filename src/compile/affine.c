@@ -174,6 +174,19 @@ bool hfb_index_map_through(const hfb_node *node, const hfb_space *space, const h
     case HFB_OP_EXPAND:
       *out_map = hfb_index_map_broadcast(map, input);
       return true;
+    case HFB_OP_UNFOLD: { /* element of the window + step * window */
+      const int last = input->rank - 1;
+      const int64_t step = hfb_node_int(node, HFB_ATTR_STEP);
+      const hfb_affine *window = &map->dim[last];
+      hfb_affine index = map->dim[last + 1];
+      if (window->term >= 0 || index.term >= 0) return false;
+      index.offset += window->offset * step;
+      for (int c = 0; c < HFB_LOOP_MAX_RANK; c++) index.coef[c] += window->coef[c] * step;
+      out_map->rank = input->rank;
+      for (int i = 0; i < last; i++) out_map->dim[i] = map->dim[i];
+      out_map->dim[last] = index;
+      return true;
+    }
     default:
       return false;
   }
@@ -239,6 +252,13 @@ bool hfb_view_through(const hfb_node *node, const hfb_view *input_view, hfb_view
         const bool repeated = i < lead || (input->dim[i - lead] == 1 && result->dim[i] != 1);
         out_view->strides[i] = repeated ? 0 : input_view->strides[i - lead];
       }
+      return true;
+    }
+    case HFB_OP_UNFOLD: {
+      const int last = input->rank - 1;
+      for (int i = 0; i < last; i++) out_view->strides[i] = input_view->strides[i];
+      out_view->strides[last] = input_view->strides[last] * hfb_node_int(node, HFB_ATTR_STEP);
+      out_view->strides[last + 1] = input_view->strides[last];
       return true;
     }
     default:

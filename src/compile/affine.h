@@ -39,7 +39,7 @@ hfb_index_map hfb_index_map_identity(int rank);
 hfb_index_map hfb_index_map_broadcast(const hfb_index_map *map, const hfb_shape *operand);
 
 /* From the map of a movement node's result to the map of its input; false when it is not affine (a reshape that splits
- * an index) or the node is no RESHAPE, TRANSPOSE, SLICE, EXPAND. */
+ * an index) or the node is no RESHAPE, TRANSPOSE, SLICE, EXPAND, UNFOLD. */
 bool hfb_index_map_through(const hfb_node *node, const hfb_space *space, const hfb_index_map *map,
                            hfb_index_map *out_map);
 

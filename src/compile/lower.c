@@ -302,6 +302,7 @@ static int lower_op(lowering *l, const hfb_value *value, const hfb_index_map *ma
     case HFB_OP_TRANSPOSE:
     case HFB_OP_SLICE:
     case HFB_OP_EXPAND:
+    case HFB_OP_UNFOLD:
       return lower_move(l, value, map);
     default:
       break;

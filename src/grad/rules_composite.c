@@ -28,6 +28,16 @@ void hfb_gradient_rms_norm(const hfb_gradient *g) {
   norm_gradient(g, HFB_OP_RMS_NORM_BACKWARD);
 }
 
+void hfb_gradient_instance_norm(const hfb_gradient *g) {
+  norm_gradient(g, HFB_OP_INSTANCE_NORM_BACKWARD);
+}
+
+void hfb_gradient_ctc_loss(const hfb_gradient *g) {
+  hfb_value *inputs[] = {g->gradients[0], g->in[0], g->in[1], g->in[2]};
+  hfb_attr attrs[] = {*hfb_node_attr(g->node, HFB_ATTR_BLANK), *hfb_node_attr(g->node, HFB_ATTR_ZERO_INFINITY)};
+  g->in_gradients[0] = hfb_build(g->b, HFB_OP_CTC_LOSS_BACKWARD, 4, inputs, 2, attrs);
+}
+
 void hfb_gradient_nll_loss(const hfb_gradient *g) {
   const hfb_shape *shape = &g->in[0]->shape;
   hfb_attr attrs[] = {{.key = HFB_ATTR_SHAPE, .u.ints = {shape->rank, shape->dim}},

@@ -66,6 +66,12 @@ void hfb_gradient_pad(const hfb_gradient *g) {
   g->in_gradients[0] = hfb_build(g->b, HFB_OP_SLICE, 1, &g->gradients[0], 3, attrs);
 }
 
+void hfb_gradient_unfold(const hfb_gradient *g) {
+  const hfb_shape *shape = &g->in[0]->shape;
+  hfb_attr attrs[] = {ints_attr(HFB_ATTR_SHAPE, shape->rank, shape->dim), *hfb_node_attr(g->node, HFB_ATTR_STEP)};
+  g->in_gradients[0] = hfb_build(g->b, HFB_OP_UNFOLD_BACKWARD, 1, &g->gradients[0], 2, attrs);
+}
+
 void hfb_gradient_concat(const hfb_gradient *g) {
   int axis = (int)hfb_node_int(g->node, HFB_ATTR_AXIS);
   int64_t start = 0;

@@ -93,6 +93,8 @@ hfb_value *hfb_slice(hfb_builder *b, hfb_value *x, int axis, int64_t start, int6
 hfb_value *hfb_expand(hfb_builder *b, hfb_value *x, int rank, const int64_t *dims); /* -1: as it is in x */
 hfb_value *hfb_concat(hfb_builder *b, int count, hfb_value *const *values, int axis);
 hfb_value *hfb_pad(hfb_builder *b, hfb_value *x, int axis, int64_t before, int64_t after, double value);
+/* Windows over the last dimension, every `step` elements: [..,N] -> [..,(N-window)/step+1,window]. */
+hfb_value *hfb_unfold(hfb_builder *b, hfb_value *x, int64_t window, int64_t step);
 
 /* Indexed */
 hfb_value *hfb_gather(hfb_builder *b, hfb_value *x, hfb_value *index, int axis);
@@ -104,6 +106,9 @@ hfb_value *hfb_softmax(hfb_builder *b, hfb_value *x, int axis);
 hfb_value *hfb_log_softmax(hfb_builder *b, hfb_value *x, int axis);
 hfb_value *hfb_layer_norm_op(hfb_builder *b, hfb_value *x, hfb_value *weight, hfb_value *bias, double eps);
 hfb_value *hfb_rms_norm_op(hfb_builder *b, hfb_value *x, hfb_value *weight, double eps);
+hfb_value *hfb_instance_norm_op(hfb_builder *b, hfb_value *x, hfb_value *weight, hfb_value *bias, double eps);
+hfb_value *hfb_ctc_loss(hfb_builder *b, hfb_value *log_probs, hfb_value *lengths, hfb_value *targets, int64_t blank,
+                        bool zero_infinity);
 hfb_value *hfb_nll_loss(hfb_builder *b, hfb_value *log_probs, hfb_value *target, int64_t ignore_index);
 hfb_value *hfb_pair_loss(hfb_builder *b, hfb_op op, hfb_value *x, hfb_value *target);
 hfb_value *hfb_fft2_real(hfb_builder *b, hfb_value *x);
@@ -115,11 +120,11 @@ hfb_value *hfb_random_mask(hfb_builder *b, hfb_shape shape, double p);
 /* The same at a site that is known: what dropout decomposes into. */
 hfb_value *hfb_random_keep(hfb_builder *b, hfb_value *state, hfb_shape shape, double p, int64_t site);
 
+/* f32 of `shape`: mean 0, deviation 1. */
+hfb_value *hfb_random_normal(hfb_builder *b, hfb_shape shape);
+
 void hfb_output_add(hfb_builder *b, const char *name, hfb_value *value);
 /* After a run `parameter` holds `value`. */
 void hfb_update_add(hfb_builder *b, hfb_value *parameter, hfb_value *value);
 
 #endif
-/* f32 of `shape`: mean 0, deviation 1. */
-hfb_value *hfb_random_normal(hfb_builder *b, hfb_shape shape);
-

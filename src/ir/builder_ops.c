@@ -210,6 +210,11 @@ hfb_value *hfb_pad(hfb_builder *b, hfb_value *x, int axis, int64_t before, int64
   return build_1(b, HFB_OP_PAD, x, COUNT_OF(attrs), attrs);
 }
 
+hfb_value *hfb_unfold(hfb_builder *b, hfb_value *x, int64_t window, int64_t step) {
+  hfb_attr attrs[] = {int_attr(HFB_ATTR_WINDOW, window), int_attr(HFB_ATTR_STEP, step)};
+  return build_1(b, HFB_OP_UNFOLD, x, COUNT_OF(attrs), attrs);
+}
+
 /* ---- indexed reads ---- */
 
 hfb_value *hfb_gather(hfb_builder *b, hfb_value *x, hfb_value *index, int axis) {
@@ -247,6 +252,17 @@ hfb_value *hfb_layer_norm_op(hfb_builder *b, hfb_value *x, hfb_value *weight, hf
 hfb_value *hfb_rms_norm_op(hfb_builder *b, hfb_value *x, hfb_value *weight, double eps) {
   hfb_attr attr = float_attr(HFB_ATTR_EPS, eps);
   return hfb_build(b, HFB_OP_RMS_NORM, 2, (hfb_value *[]){x, weight}, 1, &attr);
+}
+
+hfb_value *hfb_instance_norm_op(hfb_builder *b, hfb_value *x, hfb_value *weight, hfb_value *bias, double eps) {
+  hfb_attr attr = float_attr(HFB_ATTR_EPS, eps);
+  return hfb_build(b, HFB_OP_INSTANCE_NORM, 3, (hfb_value *[]){x, weight, bias}, 1, &attr);
+}
+
+hfb_value *hfb_ctc_loss(hfb_builder *b, hfb_value *log_probs, hfb_value *lengths, hfb_value *targets, int64_t blank,
+                        bool zero_infinity) {
+  hfb_attr attrs[] = {int_attr(HFB_ATTR_BLANK, blank), int_attr(HFB_ATTR_ZERO_INFINITY, zero_infinity)};
+  return hfb_build(b, HFB_OP_CTC_LOSS, 3, (hfb_value *[]){log_probs, lengths, targets}, COUNT_OF(attrs), attrs);
 }
 
 hfb_value *hfb_nll_loss(hfb_builder *b, hfb_value *log_probs, hfb_value *target, int64_t ignore_index) {

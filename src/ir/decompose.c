@@ -154,6 +154,24 @@ void hfb_decompose_rms_norm(hfb_builder *b, const hfb_node *node, hfb_value *con
   out[0] = hfb_mul(b, normal, in[1]);
 }
 
+hfb_value *hfb_piece_mean_channels(hfb_builder *b, hfb_value *x, hfb_dtype dtype, int64_t length) {
+  return divide_by_count(b, hfb_piece_reduce_axis(b, HFB_OP_REDUCE_SUM, x, -2), dtype, length);
+}
+
+hfb_piece_rows hfb_piece_normalize_channels(hfb_builder *b, hfb_value *x, double eps) {
+  hfb_dtype dtype = x->dtype;
+  int64_t length = x->shape.dim[x->shape.rank - 2];
+  hfb_value *centred = hfb_sub(b, x, hfb_piece_mean_channels(b, x, dtype, length));
+  hfb_value *mean = hfb_piece_mean_channels(b, hfb_mul(b, centred, centred), dtype, length);
+  hfb_value *scale = hfb_unary(b, HFB_OP_RSQRT, hfb_add_scalar(b, mean, eps));
+  return (hfb_piece_rows){.scale = scale, .normal = hfb_mul(b, centred, scale)};
+}
+
+void hfb_decompose_instance_norm(hfb_builder *b, const hfb_node *node, hfb_value *const *in, hfb_value **out) {
+  hfb_value *normal = hfb_piece_normalize_channels(b, in[0], hfb_node_float(node, HFB_ATTR_EPS)).normal;
+  out[0] = hfb_add(b, hfb_mul(b, normal, in[1]), in[2]);
+}
+
 /* ---- losses ---- */
 
 hfb_value *hfb_piece_is_counted(hfb_builder *b, hfb_value *target, int64_t ignore_index) {

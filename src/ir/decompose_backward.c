@@ -136,6 +136,22 @@ void hfb_decompose_rms_norm_backward(hfb_builder *b, const hfb_node *node, hfb_v
   norm_backward(b, node, in, false, out);
 }
 
+/* As norm_backward, with means over T of x[..,T,C]; the weight is a factor of whole channels. */
+void hfb_decompose_instance_norm_backward(hfb_builder *b, const hfb_node *node, hfb_value *const *in,
+                                          hfb_value **out) {
+  hfb_dtype dtype = in[0]->dtype;
+  int rank = in[0]->shape.rank;
+  int64_t length = in[0]->shape.dim[rank - 2];
+  hfb_piece_rows rows = hfb_piece_normalize_channels(b, in[1], hfb_node_float(node, HFB_ATTR_EPS));
+  hfb_value *product = hfb_mul(b, in[0], rows.normal);
+  hfb_value *along = hfb_piece_mean_channels(b, product, dtype, length);
+  hfb_value *rest = hfb_sub(b, in[0], hfb_piece_mean_channels(b, in[0], dtype, length));
+  rest = hfb_sub(b, rest, hfb_mul(b, rows.normal, along));
+  out[0] = hfb_mul(b, rest, hfb_mul(b, rows.scale, in[2]));
+  out[1] = sum_rows(b, product, rank);
+  out[2] = sum_rows(b, in[0], rank);
+}
+
 /* ---- indexed ---- */
 
 /* Gradients of padding tokens become 0 before they are added up: there are fewer of them than rows of the table. */

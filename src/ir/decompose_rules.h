@@ -34,6 +34,11 @@ typedef struct hfb_piece_rows {
 } hfb_piece_rows;
 hfb_piece_rows hfb_piece_normalize(hfb_builder *b, hfb_value *x, double eps, bool has_mean);
 
+/* The same for the channels of x[..,T,C], over T. */
+hfb_piece_rows hfb_piece_normalize_channels(hfb_builder *b, hfb_value *x, double eps);
+/* The mean over the last dimension but one, kept with extent 1. */
+hfb_value *hfb_piece_mean_channels(hfb_builder *b, hfb_value *x, hfb_dtype dtype, int64_t length);
+
 /* bool: the targets that are not ignored; and how many they are, a scalar of `dtype`. */
 hfb_value *hfb_piece_is_counted(hfb_builder *b, hfb_value *target, int64_t ignore_index);
 hfb_value *hfb_piece_count(hfb_builder *b, hfb_value *is_counted, hfb_dtype dtype);

@@ -96,6 +96,11 @@ hfb_status hfb_infer_norm_backward(hfb_node *node) {
   return HFB_OK;
 }
 
+hfb_status hfb_infer_instance_norm_backward(hfb_node *node) {
+  HFB_TRY(hfb_rule_need_rank_at_least(node, 0, 2));
+  return hfb_infer_norm_backward(node);
+}
+
 hfb_status hfb_infer_gather_backward(hfb_node *node) {
   hfb_shape shape, wanted = {0};
   int axis;

@@ -112,6 +112,54 @@ hfb_status hfb_infer_pad(hfb_node *node) {
   return HFB_OK;
 }
 
+/* Windows of an extent: how many; fails when none fits. */
+static hfb_status count_windows(const hfb_node *node, int64_t extent, int64_t window, int64_t *out_count) {
+  int64_t step = hfb_node_int(node, HFB_ATTR_STEP);
+  if (window < 1 || window > extent) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "a window of %" PRId64 " in an extent of %" PRId64, window, extent);
+  }
+  if (step < 1) return HFB_FAIL(HFB_INVALID_ARGUMENT, "step is %" PRId64 "; it must be at least 1", step);
+  *out_count = (extent - window) / step + 1;
+  return HFB_OK;
+}
+
+hfb_status hfb_infer_unfold(hfb_node *node) {
+  HFB_TRY(hfb_rule_need_rank_at_least(node, 0, 1));
+  hfb_shape shape = node->inputs[0]->shape;
+  int64_t window = hfb_node_int(node, HFB_ATTR_WINDOW), count;
+  if (shape.rank == HFB_MAX_RANK) {
+    return HFB_FAIL(HFB_MISMATCH, "the result would have rank %d; at most %d is supported", shape.rank + 1,
+                    HFB_MAX_RANK);
+  }
+  HFB_TRY(count_windows(node, shape.dim[shape.rank - 1], window, &count));
+  shape.dim[shape.rank - 1] = count;
+  shape.dim[shape.rank++] = window;
+  hfb_rule_set_result(node, node->inputs[0]->dtype, shape);
+  return HFB_OK;
+}
+
+hfb_status hfb_infer_unfold_backward(hfb_node *node) {
+  hfb_shape shape;
+  int64_t count;
+  HFB_TRY(hfb_rule_need_float(node, 0));
+  HFB_TRY(hfb_rule_need_rank_at_least(node, 0, 2));
+  HFB_TRY(hfb_rule_read_shape(node, &shape));
+  hfb_shape windows = node->inputs[0]->shape, wanted = shape;
+  if (shape.rank != windows.rank - 1) {
+    return HFB_FAIL(HFB_MISMATCH, "a shape of rank %d for windows of rank %d", shape.rank, windows.rank);
+  }
+  int64_t window = windows.dim[windows.rank - 1];
+  HFB_TRY(count_windows(node, shape.dim[shape.rank - 1], window, &count));
+  wanted.dim[shape.rank - 1] = count;
+  wanted.dim[wanted.rank++] = window;
+  if (!hfb_shape_equal(&wanted, &windows)) {
+    hfb_type_text text;
+    return HFB_FAIL(HFB_MISMATCH, "the windows of this shape are %s", hfb_rule_print_shape(&wanted, &text));
+  }
+  hfb_rule_set_result(node, node->inputs[0]->dtype, shape);
+  return HFB_OK;
+}
+
 /* ---- indexed reads ---- */
 
 hfb_status hfb_infer_gather(hfb_node *node) {
@@ -185,6 +233,56 @@ hfb_status hfb_infer_norm(hfb_node *node) {
     }
   }
   hfb_rule_set_result(node, node->inputs[0]->dtype, *shape);
+  return HFB_OK;
+}
+
+/* x[..,T,C] and vectors of C. */
+hfb_status hfb_infer_instance_norm(hfb_node *node) {
+  HFB_TRY(hfb_rule_need_rank_at_least(node, 0, 2));
+  return hfb_infer_norm(node);
+}
+
+/* Log-probabilities, lengths and targets are inputs first..first+2; sets *out_probs to the first of them. */
+static hfb_status check_alignment(const hfb_node *node, int first, const hfb_value **out_probs) {
+  HFB_TRY(hfb_rule_need_float(node, first));
+  HFB_TRY(hfb_rule_need_rank(node, first, 3));
+  HFB_TRY(hfb_rule_need_dtype(node, first + 1, HFB_I64));
+  HFB_TRY(hfb_rule_need_rank(node, first + 1, 1));
+  HFB_TRY(hfb_rule_need_dtype(node, first + 2, HFB_I64));
+  HFB_TRY(hfb_rule_need_rank(node, first + 2, 2));
+  *out_probs = node->inputs[first];
+  int64_t batch = (*out_probs)->shape.dim[0], classes = (*out_probs)->shape.dim[2];
+  for (int i = first + 1; i < first + 3; i++) {
+    int64_t rows = node->inputs[i]->shape.dim[0];
+    if (rows != batch) {
+      return HFB_FAIL(HFB_MISMATCH, "input %d has %" PRId64 " rows for a batch of %" PRId64, i, rows, batch);
+    }
+  }
+  bool ignored;
+  int64_t blank = hfb_node_int(node, HFB_ATTR_BLANK);
+  if (blank < 0 || blank >= classes) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "blank %" PRId64 " is none of %" PRId64 " classes", blank, classes);
+  }
+  return hfb_rule_read_flag(node, HFB_ATTR_ZERO_INFINITY, &ignored);
+}
+
+hfb_status hfb_infer_ctc_loss(hfb_node *node) {
+  const hfb_value *probs;
+  HFB_TRY(check_alignment(node, 0, &probs));
+  hfb_rule_set_result(node, probs->dtype, hfb_shape_of(1, probs->shape.dim));
+  return HFB_OK;
+}
+
+hfb_status hfb_infer_ctc_loss_backward(hfb_node *node) {
+  const hfb_value *probs;
+  HFB_TRY(hfb_rule_need_equal_dtypes(node, 0, 1));
+  HFB_TRY(hfb_rule_need_rank(node, 0, 1));
+  HFB_TRY(check_alignment(node, 1, &probs));
+  if (node->inputs[0]->shape.dim[0] != probs->shape.dim[0]) {
+    return HFB_FAIL(HFB_MISMATCH, "%" PRId64 " gradients for a batch of %" PRId64, node->inputs[0]->shape.dim[0],
+                    probs->shape.dim[0]);
+  }
+  hfb_rule_set_result(node, probs->dtype, probs->shape);
   return HFB_OK;
 }
 

@@ -37,6 +37,15 @@ static bool view_expand(const hfb_node *node, const hfb_tensor *input, hfb_tenso
   return true;
 }
 
+/* Windows overlap: two elements of the view may be one of the input. */
+static bool view_unfold(const hfb_node *node, const hfb_tensor *input, hfb_tensor *view) {
+  view->shape = node->results[0].shape;
+  int last = input->shape.rank - 1;
+  view->strides[last] = input->strides[last] * hfb_node_int(node, HFB_ATTR_STEP);
+  view->strides[last + 1] = input->strides[last];
+  return true;
+}
+
 /* Splits the input into runs of dimensions that one stride describes; each run must hold whole dimensions of the
  * result. Dimensions of extent 1 belong to any run. */
 static bool view_reshape(const hfb_node *node, const hfb_tensor *input, hfb_tensor *view) {
@@ -75,6 +84,7 @@ bool hfb_view_try(const hfb_node *node, const hfb_tensor *input, hfb_tensor *out
     case HFB_OP_TRANSPOSE: return view_transpose(node, input, out_view);
     case HFB_OP_SLICE: return view_slice(node, input, out_view);
     case HFB_OP_EXPAND: return view_expand(node, input, out_view);
+    case HFB_OP_UNFOLD: return view_unfold(node, input, out_view);
     default: return false;
   }
 }

@@ -1,4 +1,4 @@
-/* Gradients of tables: embedding_backward and gather_backward on floats. Included by <isa>/scatter.c after its vec.h,
+/* Gradients of tables and of windows: embedding_backward, gather_backward and unfold_backward on floats. Included by <isa>/scatter.c after its vec.h,
  * with HFB_K(name) adding the suffix of the instruction set.
  *
  * The result is [outer, length, inner]; position k of the index adds row k of g to row index[k]. A large table is split
@@ -175,4 +175,42 @@ hfb_status HFB_K(hfb_k_f32_embedding_backward)(const hfb_kernel_call *call) {
 
 hfb_status HFB_K(hfb_k_f32_gather_backward)(const hfb_kernel_call *call) {
   return run_scatter(call, (int)hfb_node_int(call->node, HFB_ATTR_AXIS), -1);
+}
+
+/* ---- windows ---- */
+
+typedef struct windows_job {
+  int64_t length, count, window, step, pieces; /* pieces of `step` elements, the last may be shorter */
+  const float *g;                              /* [outer][count][window] */
+  float *out;                                  /* [outer][length] */
+} windows_job;
+
+/* A piece gets a part of each window that covers it, from the last window that does to the first. */
+static void add_windows(void *context, int64_t begin, int64_t end, int worker) {
+  const windows_job *job = context;
+  for (int64_t index = begin; index < end; index++) {
+    int64_t outer = index / job->pieces, piece = index % job->pieces, first = piece * job->step;
+    int64_t length = job->length - first < job->step ? job->length - first : job->step;
+    float *out = job->out + outer * job->length + first;
+    memset(out, 0, (size_t)length * sizeof(float));
+    for (int64_t t = piece < job->count ? piece : job->count - 1; t >= 0; t--) {
+      int64_t at = first - t * job->step, count = job->window - at < length ? job->window - at : length;
+      if (count <= 0) break;
+      add_row(out, job->g + (outer * job->count + t) * job->window + at, count, false);
+    }
+  }
+}
+
+hfb_status HFB_K(hfb_k_f32_unfold_backward)(const hfb_kernel_call *call) {
+  const hfb_shape *shape = &call->results[0].shape, *windows = &call->inputs[0].shape;
+  windows_job job = {.length = shape->dim[shape->rank - 1],
+                     .count = windows->dim[shape->rank - 1],
+                     .window = windows->dim[shape->rank],
+                     .step = hfb_node_int(call->node, HFB_ATTR_STEP),
+                     .g = call->inputs[0].data,
+                     .out = call->results[0].data};
+  job.pieces = (job.length + job.step - 1) / job.step;
+  int64_t outer = hfb_shape_elements(shape) / job.length;
+  hfb_range_run(outer * job.pieces, SCATTER_RANGE / job.step + 1, call->pool, add_windows, &job);
+  return HFB_OK;
 }

@@ -1,4 +1,4 @@
-/* gather_backward, take_along_backward, embedding_backward: gradients added up at an index. Each element of the result
+/* gather_backward, take_along_backward, embedding_backward, unfold_backward: gradients added up at an index. Each element of the result
  * is one sum in the order of g, whatever the number of threads: the places that read a row are listed first. */
 #include <inttypes.h>
 #include <string.h>
@@ -143,4 +143,39 @@ hfb_status hfb_k_take_along_backward__ref(const hfb_kernel_call *call) {
   hfb_wide wide;
   HFB_TRY(hfb_wide_begin(call, &wide));
   return hfb_wide_end(call, &wide, scatter_lines(call, &wide));
+}
+
+/* ---- windows ---- */
+
+typedef struct windows_job {
+  int64_t length, count, window, step;
+  const double *g; /* [outer][count][window] */
+  double *out;     /* [outer][length] */
+} windows_job;
+
+static void add_windows(void *context, int64_t begin, int64_t end, int worker) {
+  const windows_job *job = context;
+  for (int64_t outer = begin; outer < end; outer++) {
+    double *out = job->out + outer * job->length;
+    const double *g = job->g + outer * job->count * job->window;
+    for (int64_t i = 0; i < job->length; i++) out[i] = 0;
+    for (int64_t t = 0; t < job->count; t++) {
+      for (int64_t i = 0; i < job->window; i++) out[t * job->step + i] += g[t * job->window + i];
+    }
+  }
+}
+
+hfb_status hfb_k_unfold_backward__ref(const hfb_kernel_call *call) {
+  hfb_wide wide;
+  HFB_TRY(hfb_wide_begin(call, &wide));
+  const hfb_shape *shape = &call->results[0].shape, *windows = &call->inputs[0].shape;
+  windows_job job = {.length = shape->dim[shape->rank - 1],
+                     .count = windows->dim[shape->rank - 1],
+                     .window = windows->dim[shape->rank],
+                     .step = hfb_node_int(call->node, HFB_ATTR_STEP),
+                     .g = wide.in[0],
+                     .out = wide.out[0]};
+  int64_t outer = hfb_shape_elements(shape) / job.length;
+  hfb_range_run(outer, GRAIN / (job.count * job.window) + 1, call->pool, add_windows, &job);
+  return hfb_wide_end(call, &wide, HFB_OK);
 }

@@ -1,0 +1,6 @@
+#if defined(__x86_64__)
+#include "kernels/cpu/avx512/vec.h"
+
+#define HFB_K(name) name##__avx512
+#include "kernels/cpu/ctc_tmpl.c"
+#endif
