@@ -33,8 +33,8 @@ static hfb_value *as_keys(hfb_nn *nn, const hfb_call *call, hfb_value *mark) {
   return hfb_reshape(nn->b, mark, 4, (int64_t[]){call->batch, 1, 1, call->length});
 }
 
-static hfb_value *as_queries(hfb_nn *nn, const hfb_call *call, hfb_value *mark) {
-  return hfb_reshape(nn->b, mark, 4, (int64_t[]){call->batch, 1, call->length, 1});
+static hfb_value *as_rows(hfb_nn *nn, const hfb_call *call, hfb_value *mark) {
+  return hfb_reshape(nn->b, mark, 3, (int64_t[]){call->batch, call->length, 1});
 }
 
 /* A masked token is not global, whatever it is marked as. */
@@ -73,11 +73,20 @@ static hfb_value *first_separator(hfb_nn *nn, const hfb_call *call) {
 
 /* ---- Attention ---- */
 
-typedef struct heads {
-  hfb_value *q, *k, *v; /* [B,H,S,d] */
-} heads;
+/* Queries, keys and values. */
+typedef struct projections {
+  hfb_value *q, *k, *v; /* [B,S,D] */
+} projections;
 
-static heads project(hfb_nn *nn, const hfb_call *call, hfb_value *x, const char *suffix) {
+/* How queries see their neighbourhood without S x S scores: blocks of `reach` queries, each with its own block of keys
+ * and the ones beside it. Layers with equal windows share it. */
+typedef struct bands {
+  int64_t reach, count; /* tokens and number of the blocks; the last one may be filled up */
+  hfb_value *blocks;    /* the three key blocks of each block of queries: i64 [B*count*3], rows of all B*count */
+  hfb_value *keep;      /* bool [B*count,1,reach,3*reach] */
+} bands;
+
+static projections project(hfb_nn *nn, const hfb_call *call, hfb_value *x, const char *suffix) {
   int64_t width = hfb_call_int(call, "hidden_size"), count = hfb_call_int(call, "num_attention_heads");
   char names[3][32];
   static const char *const parts[] = {"query", "key", "value"};
@@ -87,47 +96,124 @@ static heads project(hfb_nn *nn, const hfb_call *call, hfb_value *x, const char 
     out[i] = hfb_nn_linear(nn, names[i], x, width, true);
   }
   out[0] = hfb_mul_scalar(nn->b, out[0], 1 / sqrt((double)width / (double)count));
-  for (int i = 0; i < 3; i++) out[i] = hfb_nn_split_heads(nn, out[i], count);
-  return (heads){out[0], out[1], out[2]};
+  return (projections){out[0], out[1], out[2]};
 }
 
-/* softmax over the kept keys (NULL: all), zero for the queries that do not count (NULL: all do): [B,S,D]. */
-static hfb_value *attend(hfb_nn *nn, const hfb_call *call, const heads *h, hfb_value *keep, hfb_value *queries) {
+/* softmax over the kept keys (NULL: all): [..,queries,D]. */
+static hfb_value *attend(hfb_nn *nn, const hfb_call *call, const projections *p, hfb_value *keep) {
   hfb_builder *b = nn->b;
-  hfb_value *scores = hfb_matmul(b, h->q, h->k, false, true);
+  int64_t heads = hfb_call_int(call, "num_attention_heads");
+  hfb_value *q = hfb_nn_split_heads(nn, p->q, heads), *k = hfb_nn_split_heads(nn, p->k, heads);
+  hfb_value *scores = hfb_matmul(b, q, k, false, true);
   if (keep != NULL) scores = hfb_where(b, keep, scores, hfb_scalar(b, HFB_F32, hfb_nn_masked_score()));
   hfb_value *weights = hfb_softmax(b, scores, -1);
-  if (queries != NULL) weights = hfb_where(b, queries, weights, hfb_scalar(b, HFB_F32, 0));
   weights = hfb_nn_dropout(nn, weights, hfb_call_float(call, "attention_probs_dropout_prob"));
-  return hfb_nn_merge_heads(nn, hfb_matmul(b, weights, h->v, false, false));
+  return hfb_nn_merge_heads(nn, hfb_matmul(b, weights, hfb_nn_split_heads(nn, p->v, heads), false, false));
+}
+
+/* [B,S,..] filled up with zeros to whole blocks: [B*count,reach * what follows]. */
+static hfb_value *block_rows(hfb_nn *nn, const hfb_call *call, const bands *n, hfb_value *x) {
+  if (x == NULL) return NULL;
+  int64_t missing = n->count * n->reach - call->length, inner = x->shape.rank == 3 ? x->shape.dim[2] : 1;
+  if (missing > 0) x = hfb_pad(nn->b, x, 1, 0, missing, 0);
+  return hfb_reshape(nn->b, x, 2, (int64_t[]){call->batch * n->count, n->reach * inner});
+}
+
+/* The tokens that each block of queries may see, a block before it, its own and one behind: [B*count*3,..]. */
+static hfb_value *seen_blocks(hfb_nn *nn, const hfb_call *call, const bands *n, hfb_value *x) {
+  return hfb_gather(nn->b, block_rows(nn, call, n, x), n->blocks, 0);
+}
+
+/* At the ends a block stands for its missing neighbour; `keep` hides it. */
+static hfb_value *key_blocks(hfb_nn *nn, const hfb_call *call, int64_t count) {
+  hfb_builder *b = nn->b;
+  hfb_shape shape = hfb_shape_of(3, (int64_t[]){call->batch, count, 3});
+  hfb_value *block = hfb_add(b, hfb_iota(b, HFB_I64, shape, 1), hfb_iota(b, HFB_I64, shape, 2));
+  block = hfb_binary(b, HFB_OP_MAXIMUM, hfb_add_scalar(b, block, -1), hfb_scalar(b, HFB_I64, 0));
+  block = hfb_binary(b, HFB_OP_MINIMUM, block, hfb_scalar(b, HFB_I64, (double)(count - 1)));
+  block = hfb_add(b, block, hfb_mul_scalar(b, hfb_iota(b, HFB_I64, shape, 0), (double)count));
+  return hfb_reshape(b, block, 1, (int64_t[]){call->batch * count * 3});
+}
+
+/* Keys at most `reach` tokens away, inside of the sequence, that count. */
+static hfb_value *band_keep(hfb_nn *nn, const hfb_call *call, const marks *m, const bands *n) {
+  hfb_builder *b = nn->b;
+  int64_t reach = n->reach, windows = call->batch * n->count;
+  hfb_shape band = hfb_shape_of(2, (int64_t[]){reach, 3 * reach});
+  hfb_value *query = hfb_iota(b, HFB_I64, band, 0), *key = hfb_iota(b, HFB_I64, band, 1);
+  hfb_value *not_before = hfb_binary(b, HFB_OP_LE, query, key);
+  hfb_value *not_after = hfb_binary(b, HFB_OP_LE, key, hfb_add_scalar(b, query, (double)(2 * reach)));
+  hfb_value *keep = hfb_binary(b, HFB_OP_AND, not_before, not_after);
+
+  hfb_value *first = hfb_iota(b, HFB_I64, hfb_shape_of(2, (int64_t[]){call->batch, n->count}), 1);
+  first = hfb_mul_scalar(b, hfb_reshape(b, first, 4, (int64_t[]){windows, 1, 1, 1}), (double)reach);
+  hfb_value *place = hfb_add(b, first, hfb_iota(b, HFB_I64, hfb_shape_of(1, (int64_t[]){3 * reach}), 0));
+  hfb_value *begun = hfb_binary(b, HFB_OP_LE, hfb_scalar(b, HFB_I64, (double)reach), place);
+  hfb_value *not_over = hfb_binary(b, HFB_OP_LT, place, hfb_scalar(b, HFB_I64, (double)(call->length + reach)));
+  keep = hfb_binary(b, HFB_OP_AND, keep, hfb_binary(b, HFB_OP_AND, begun, not_over));
+  if (m->counts == NULL) return keep;
+  hfb_value *counts = seen_blocks(nn, call, n, m->counts);
+  return hfb_binary(b, HFB_OP_AND, keep, hfb_reshape(b, counts, 4, (int64_t[]){windows, 1, 1, 3 * reach}));
+}
+
+static void prepare_bands(hfb_nn *nn, const hfb_call *call, const marks *m, int64_t reach, bands *n) {
+  if (n->reach == reach) return;
+  *n = (bands){.reach = reach, .count = (call->length + reach - 1) / reach};
+  n->blocks = key_blocks(nn, call, n->count);
+  n->keep = band_keep(nn, call, m, n);
+}
+
+/* Block by block: [B,S,D]. What a query that does not count sees is not said. */
+static hfb_value *attend_in_bands(hfb_nn *nn, const hfb_call *call, const projections *p, const bands *n) {
+  int64_t width = hfb_call_int(call, "hidden_size"), windows = call->batch * n->count;
+  const int64_t queries[] = {windows, n->reach, width}, keys[] = {windows, 3 * n->reach, width};
+  projections blocks = {hfb_reshape(nn->b, block_rows(nn, call, n, p->q), 3, queries),
+                        hfb_reshape(nn->b, seen_blocks(nn, call, n, p->k), 3, keys),
+                        hfb_reshape(nn->b, seen_blocks(nn, call, n, p->v), 3, keys)};
+  hfb_value *context = attend(nn, call, &blocks, n->keep);
+  int64_t padded = n->count * n->reach;
+  context = hfb_reshape(nn->b, context, 3, (int64_t[]){call->batch, padded, width});
+  return padded == call->length ? context : hfb_slice(nn->b, context, 1, 0, call->length);
 }
 
 /* The keys of ordinary queries: counting neighbours up to half a window away, and all global tokens. */
-static hfb_value *local_keep(hfb_nn *nn, const hfb_call *call, const marks *m, int64_t window) {
+static hfb_value *local_keep(hfb_nn *nn, const hfb_call *call, const marks *m, int64_t reach) {
   hfb_builder *b = nn->b;
-  hfb_value *keep = hfb_nn_band_keep(nn, call->length, window / 2);
+  hfb_value *keep = hfb_nn_band_keep(nn, call->length, reach);
   if (m->counts != NULL) keep = hfb_binary(b, HFB_OP_AND, keep, as_keys(nn, call, m->counts));
   if (m->global != NULL) keep = hfb_binary(b, HFB_OP_OR, keep, as_keys(nn, call, m->global));
   return keep;
 }
 
+/* How many tokens are global is known when the model runs, so they have a score in every row; and up to three blocks
+ * the whole is no more than the blocks. */
+static hfb_value *attend_locally(hfb_nn *nn, const hfb_call *call, const projections *p, const marks *m, int64_t reach,
+                                 bands *n) {
+  hfb_value *context;
+  if (m->global != NULL || call->length <= 3 * reach) {
+    context = attend(nn, call, p, local_keep(nn, call, m, reach));
+  } else {
+    prepare_bands(nn, call, m, reach, n);
+    context = attend_in_bands(nn, call, p, n);
+  }
+  if (m->counts == NULL) return context;
+  return hfb_where(nn->b, as_rows(nn, call, m->counts), context, hfb_scalar(nn->b, HFB_F32, 0));
+}
+
 /* LongformerSelfAttention: global tokens attend to all tokens, through projections of their own. */
-static hfb_value *self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, const marks *m, int64_t window) {
+static hfb_value *self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, const marks *m, int64_t window,
+                                 bands *n) {
   static const char *const global_names[] = {"query_global", "key_global", "value_global"};
   int64_t width = hfb_call_int(call, "hidden_size");
   hfb_scope_push(nn->b, "self");
-  heads h = project(nn, call, x, "");
-  hfb_value *queries = m->counts == NULL ? NULL : as_queries(nn, call, m->counts);
-  hfb_value *keep = local_keep(nn, call, m, window);
-  hfb_value *context = attend(nn, call, &h, keep, queries);
+  projections p = project(nn, call, x, "");
+  hfb_value *context = attend_locally(nn, call, &p, m, window / 2, n);
   if (m->global == NULL) {
     for (int i = 0; i < 3; i++) hfb_nn_linear_declare(nn, global_names[i], width, width, true);
   } else {
-    h = project(nn, call, x, "_global");
-    keep = m->counts == NULL ? NULL : as_keys(nn, call, m->counts);
-    hfb_value *of_global = attend(nn, call, &h, keep, NULL);
-    hfb_value *is_global = hfb_reshape(nn->b, m->global, 3, (int64_t[]){call->batch, call->length, 1});
-    context = hfb_where(nn->b, is_global, of_global, context);
+    p = project(nn, call, x, "_global");
+    hfb_value *of_global = attend(nn, call, &p, m->counts == NULL ? NULL : as_keys(nn, call, m->counts));
+    context = hfb_where(nn->b, as_rows(nn, call, m->global), of_global, context);
   }
   hfb_scope_pop(nn->b);
   return context;
@@ -183,12 +269,13 @@ static hfb_bert_states model(hfb_nn *nn, const hfb_call *call, hfb_value *global
   hfb_call_check_heads(nn, call, "hidden_size", "num_attention_heads");
   check_windows(nn, call);
   marks m = marks_of(nn, call, global);
+  bands n = {0};
   hfb_scope_push(nn->b, "longformer");
   hfb_value *x = embed(nn, call, &states.words);
   for (int64_t i = 0; i < hfb_call_int(call, "num_hidden_layers"); i++) {
     hfb_scope_push(nn->b, "encoder.layer.%d", (int)i);
     hfb_scope_push(nn->b, "attention");
-    hfb_value *context = self_attention(nn, call, x, &m, hfb_call_size_at(call, "attention_window", i));
+    hfb_value *context = self_attention(nn, call, x, &m, hfb_call_size_at(call, "attention_window", i), &n);
     x = hfb_bert_output(nn, call, context, x);
     hfb_scope_pop(nn->b);
     x = hfb_bert_feed_forward(nn, call, x);
