@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "bench/outcome.h"
 #include "eager/eager.h"
 #include "hfbench/hfbench.h"
 #include "support/folder_fixture.h"
@@ -100,6 +101,35 @@ static hfb_status measure(hfb_status (*function)(const hfb_job *, const hfb_moni
   const hfb_monitor monitor = {note_stage, t};
   assert_int_equal(hfb_row_init(row), HFB_OK);
   return function(job, &monitor, row);
+}
+
+/* ---- Hashes ---- */
+
+/* Of the elements in row-major order, wherever they are; the first difference of two runs is found by them. */
+static void test_hashes(void **state) {
+  (void)state;
+  hfb_device *device;
+  assert_int_equal(hfb_device_cpu_create(1, 0, &device), HFB_OK);
+  float rows[] = {1, 2, 3, 4, 5, 6}, columns[] = {1, 4, 2, 5, 3, 6};
+  const hfb_shape shape = hfb_shape_of(2, (int64_t[]){2, 3});
+  hfb_tensor plain = hfb_tensor_borrow(HFB_F32, &shape, rows), view = hfb_tensor_borrow(HFB_F32, &shape, columns);
+  hfb_side side = {.device = device, .outputs = (hfb_tensor[]){plain, view}};
+  hfb_outcome_item items[] = {
+      {"a", HFB_OUTCOME_OUTPUT, 0}, {"b", HFB_OUTCOME_OUTPUT, 1}, {"c", HFB_OUTCOME_NO_GRADIENT, 0}};
+  const hfb_outcome outcome = {.items = items, .count = 3};
+  hfb_hash hashes[3];
+  assert_int_equal(hfb_outcome_hashes(&outcome, &side, hashes), HFB_OK);
+  assert_true(hashes[0].low != hashes[1].low && hashes[0].high != hashes[1].high);
+  assert_true(hashes[2].low == 0 && hashes[2].high == 0);
+  side.outputs[1].strides[0] = 1;
+  side.outputs[1].strides[1] = 2;
+  assert_int_equal(hfb_outcome_hashes(&outcome, &side, hashes), HFB_OK);
+  assert_memory_equal(&hashes[0], &hashes[1], sizeof(hashes[0]));
+  rows[4] = -0.0f;
+  columns[3] = 0.0f; /* equal to it, but other bits */
+  assert_int_equal(hfb_outcome_hashes(&outcome, &side, hashes), HFB_OK);
+  assert_true(memcmp(&hashes[0], &hashes[1], sizeof(hashes[0])) != 0);
+  hfb_device_destroy(device);
 }
 
 /* ---- Inputs ---- */
@@ -344,6 +374,7 @@ static void test_performance_finds_faults(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_hashes),
       cmocka_unit_test(test_inputs),
       cmocka_unit_test(test_inputs_of_batches_agree),
       cmocka_unit_test(test_accuracy_of_engines),

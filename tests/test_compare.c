@@ -126,26 +126,6 @@ static void test_distance_of_views(void **state) {
   free(data);
 }
 
-static void test_bits_equal(void **state) {
-  (void)state;
-  hfb_tensor a = F32(1, 0, NAN), b = F32(1, 0, NAN), c = F32(1, -0.0f, NAN);
-  assert_true(hfb_tensor_bits_equal(&a, &b));
-  assert_false(hfb_tensor_bits_equal(&a, &c));
-  hfb_tensor shorter = F32(1, 0), other_type = I64(1, 0, 2);
-  assert_false(hfb_tensor_bits_equal(&a, &shorter));
-  assert_false(hfb_tensor_bits_equal(&a, &other_type));
-  /* [[1,2,3],[4,5,6]] as a view of its transpose. */
-  hfb_shape shape = hfb_shape_of(2, (int64_t[]){2, 3});
-  int32_t rows[] = {1, 2, 3, 4, 5, 6}, columns[] = {1, 4, 2, 5, 3, 6};
-  hfb_tensor plain = hfb_tensor_borrow(HFB_I32, &shape, rows), view = hfb_tensor_borrow(HFB_I32, &shape, columns);
-  assert_false(hfb_tensor_bits_equal(&plain, &view));
-  view.strides[0] = 1;
-  view.strides[1] = 2;
-  assert_true(hfb_tensor_bits_equal(&plain, &view));
-  columns[5] = 7;
-  assert_false(hfb_tensor_bits_equal(&plain, &view));
-}
-
 /* ---- The rule of the harness ---- */
 
 static hfb_same_result same(hfb_tensor reference, hfb_tensor got, const hfb_tensor *reference64,
@@ -261,7 +241,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_distance),           cmocka_unit_test(test_distance_of_values_that_are_not_finite),
       cmocka_unit_test(test_distance_of_shapes), cmocka_unit_test(test_distance_of_views),
-      cmocka_unit_test(test_bits_equal),         cmocka_unit_test(test_same_within_tolerance),
+      cmocka_unit_test(test_same_within_tolerance),
       cmocka_unit_test(test_same_bit_for_bit),   cmocka_unit_test(test_same_nan),
       cmocka_unit_test(test_same_by_float64),    cmocka_unit_test(test_same_by_cosine),
       cmocka_unit_test(test_rules_have_texts),

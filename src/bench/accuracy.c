@@ -50,8 +50,10 @@ static hfb_status convert_inputs(const check *c, const hfb_graph *graph, hfb_ten
   return HFB_OK;
 }
 
-/* After the first step. Without memory for it the row says so and the rest goes on. */
+/* After the first step, whose working memory is given back first. Without memory for it the row says so and the rest
+ * goes on. */
 static void check_gradients(check *c, const hfb_tensor *inputs) {
+  hfb_device_empty_cache(c->reference.device);
   hfb_status status = hfb_gradient_check_run(c->job, &c->reference, inputs, &c->gradient_check);
   c->has_gradient_check = status == HFB_OK;
   if (status == HFB_OK) {
@@ -62,13 +64,32 @@ static void check_gradients(check *c, const hfb_tensor *inputs) {
   hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_error_message());
 }
 
-/* parameters: NULL in training, where the side draws its own. A forward pass changes no state, so one run of the
- * reference is what the last of several would be. */
-static hfb_status run_reference_with(check *c, const hfb_parameters *parameters, hfb_tensor *inputs) {
+/* The graph of the job in float64. In inference it reads the parameters as they are stored and widens each where it is
+ * used, so that the run has one float64 weight at a time; training changes them, so that there they are float64. */
+static hfb_status make_reference_graph(check *c) {
+  const hfb_graph *graph = c->work.graph;
+  hfb_graph *wide = NULL;
+  hfb_dtype *dtypes = NULL;
+  HFB_TRY(hfb_graph_convert(graph, HFB_F64, &wide));
+  if (c->job->training) {
+    c->graph64 = wide;
+    return HFB_OK;
+  }
+  hfb_status status = hfb_mem_alloc((size_t)graph->parameter_count, sizeof(*dtypes), &dtypes);
+  for (int i = 0; i < graph->parameter_count && status == HFB_OK; i++) dtypes[i] = graph->parameters[i]->dtype;
+  if (status == HFB_OK) status = hfb_graph_store_parameters(wide, dtypes, &c->graph64);
+  hfb_mem_free(dtypes);
+  hfb_graph_destroy(wide);
+  return status;
+}
+
+/* A forward pass changes no state, so one run of the reference is what the last of several would be. */
+static hfb_status run_reference_with(check *c, hfb_tensor *inputs) {
   const hfb_backend_options options = {.reference = true};
   HFB_TRY(convert_inputs(c, c->graph64, inputs));
-  HFB_TRY(hfb_side_open(&c->reference, hfb_engine_find("eager")->backend(), c->graph64, parameters, c->job->seed,
-                        &options, c->job->threads, c->job->memory_bytes));
+  HFB_TRY(hfb_side_open(&c->reference, hfb_engine_find("eager")->backend(), c->graph64,
+                        c->job->training ? NULL : &c->work.parameters, c->job->seed, &options, c->job->threads,
+                        c->job->memory_bytes));
   for (int i = 0; i < (c->job->training ? c->job->iterations : 1); i++) {
     hfb_side_drop_outputs(&c->reference);
     HFB_TRY(hfb_side_run(&c->reference, inputs));
@@ -80,18 +101,12 @@ static hfb_status run_reference_with(check *c, const hfb_parameters *parameters,
 
 static hfb_status run_reference(check *c) {
   hfb_monitor_stage(c->monitor, HFB_STAGE_REFERENCE);
-  HFB_TRY(hfb_graph_convert(c->work.graph, HFB_F64, &c->graph64));
-  hfb_parameters parameters = {0};
+  HFB_TRY(make_reference_graph(c));
   hfb_tensor *inputs = NULL;
-  bool is_shared = !c->job->training;
   hfb_status status = hfb_mem_alloc((size_t)c->graph64->input_count, sizeof(*inputs), &inputs);
-  if (status == HFB_OK && is_shared) {
-    status = hfb_parameters_convert(&c->work.parameters, c->graph64, c->work.device, &parameters);
-  }
-  if (status == HFB_OK) status = run_reference_with(c, is_shared ? &parameters : NULL, inputs);
+  if (status == HFB_OK) status = run_reference_with(c, inputs);
   for (int i = 0; inputs && i < c->graph64->input_count; i++) hfb_tensor_release(&inputs[i]);
   hfb_mem_free(inputs);
-  hfb_parameters_deinit(&parameters);
   hfb_device_empty_cache(c->work.device);
   if (status != HFB_OK) hfb_side_close(&c->reference);
   return status;
@@ -115,16 +130,6 @@ static hfb_status run_side(check *c, hfb_stage stage, const hfb_backend *backend
   }
   hfb_side_drop_program(side);
   return HFB_OK;
-}
-
-/* The name of the first tensor whose bits differ; NULL when none does. */
-static const char *first_difference(const check *c, const hfb_side *a, const hfb_side *b) {
-  for (int i = 0; i < c->outcome.count; i++) {
-    const hfb_outcome_item *item = &c->outcome.items[i];
-    const hfb_tensor *tensor = hfb_outcome_tensor(a, item);
-    if (tensor && !hfb_tensor_bits_equal(tensor, hfb_outcome_tensor(b, item))) return item->name;
-  }
-  return NULL;
 }
 
 /* Distances of one tensor to float64. */
@@ -322,24 +327,44 @@ static void record_failure(const check *c, const char *verdict, const char *why)
   hfb_row_text(c->row, HFB_COLUMN_ERROR, why);
 }
 
-/* Both runs of eager; *out_goes_on is false when the row has its verdict. */
-static hfb_status run_eager(check *c, bool *out_goes_on) {
-  const hfb_backend *eager = hfb_engine_find("eager")->backend();
+/* The name of the first tensor whose hashes differ; NULL when none does. */
+static const char *first_difference(const hfb_outcome *outcome, const hfb_hash *a, const hfb_hash *b) {
+  for (int i = 0; i < outcome->count; i++) {
+    if (a[i].low != b[i].low || a[i].high != b[i].high) return outcome->items[i].name;
+  }
+  return NULL;
+}
+
+/* One run of eager, left open, and the hashes of what it left behind; *out_goes_on is false when the row has its
+ * verdict. */
+static hfb_status run_eager_once(check *c, hfb_stage stage, hfb_hash *out_hashes, bool *out_goes_on) {
   hfb_status loss;
   *out_goes_on = false;
-  HFB_TRY(run_side(c, HFB_STAGE_EAGER_1, eager, &c->eager, &loss));
-  if (loss != HFB_OK) {
-    record_failure(c, "fail_accuracy", hfb_error_message());
-    return HFB_OK;
-  }
-  hfb_side second = {0};
-  hfb_status status = run_side(c, HFB_STAGE_EAGER_2, eager, &second, &loss);
-  const char *different = status == HFB_OK ? first_difference(c, &c->eager, &second) : NULL;
-  hfb_side_close(&second);
-  HFB_TRY(status);
-  *out_goes_on = !different;
-  if (different) record_failure(c, "eager_two_runs_differ", different);
+  HFB_TRY(run_side(c, stage, hfb_engine_find("eager")->backend(), &c->eager, &loss));
+  *out_goes_on = loss == HFB_OK;
+  if (loss != HFB_OK) record_failure(c, "fail_accuracy", hfb_error_message());
+  return loss == HFB_OK ? hfb_outcome_hashes(&c->outcome, &c->eager, out_hashes) : HFB_OK;
+}
+
+/* Both runs of eager. Of the first one only the hashes stay: in training a run leaves twice the parameters behind. */
+static hfb_status run_eager_twice(check *c, hfb_hash *first, hfb_hash *second, bool *out_goes_on) {
+  HFB_TRY(run_eager_once(c, HFB_STAGE_EAGER_1, first, out_goes_on));
+  if (!*out_goes_on) return HFB_OK;
+  hfb_side_close(&c->eager);
+  HFB_TRY(run_eager_once(c, HFB_STAGE_EAGER_2, second, out_goes_on));
+  const char *different = *out_goes_on ? first_difference(&c->outcome, first, second) : NULL;
+  if (!different) return HFB_OK;
+  *out_goes_on = false;
+  record_failure(c, "eager_two_runs_differ", different);
   return HFB_OK;
+}
+
+static hfb_status run_eager(check *c, bool *out_goes_on) {
+  hfb_hash *hashes = NULL;
+  HFB_TRY(hfb_mem_alloc(2 * (size_t)c->outcome.count, sizeof(*hashes), &hashes));
+  hfb_status status = run_eager_twice(c, hashes, hashes + c->outcome.count, out_goes_on);
+  hfb_mem_free(hashes);
+  return status;
 }
 
 static hfb_status run_check(check *c) {
@@ -350,7 +375,7 @@ static hfb_status run_check(check *c) {
   c->pool = hfb_device_pool(c->work.device);
   hfb_row_int(c->row, HFB_COLUMN_ACCURACY_BATCH_SIZE, c->job->batch);
   hfb_row_int(c->row, HFB_COLUMN_PARAMETERS, hfb_graph_cost(c->work.graph).parameter_count);
-  if (c->job->model->flags & HFB_MODEL_SKIP_ACCURACY_LARGE) {
+  if (c->job->model->flags & HFB_MODEL_SKIP_ACCURACY_LARGE && !c->job->no_skip) {
     hfb_row_text(c->row, HFB_COLUMN_ACCURACY, "pass_due_to_skip");
     return HFB_OK;
   }

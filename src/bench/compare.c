@@ -1,7 +1,6 @@
 #include "bench/compare.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "device/convert.h"
 
@@ -202,31 +201,6 @@ hfb_status hfb_distance_measure(const hfb_tensor *got, const hfb_tensor *expecte
 
 double hfb_gradient_error(const hfb_distance *distance, double largest_gradient) {
   return distance->max_abs == 0 ? 0 : distance->max_abs / (distance->max_expected + largest_gradient / 200);
-}
-
-bool hfb_tensor_bits_equal(const hfb_tensor *a, const hfb_tensor *b) {
-  if (a->dtype != b->dtype || !hfb_shape_equal(&a->shape, &b->shape)) return false;
-  size_t element_bytes = hfb_dtype_bytes(a->dtype);
-  int64_t count = hfb_shape_elements(&a->shape);
-  if (count == 0) return true;
-  if (hfb_tensor_is_contiguous(a) && hfb_tensor_is_contiguous(b)) {
-    return memcmp(a->data, b->data, (size_t)count * element_bytes) == 0;
-  }
-  int64_t index[HFB_MAX_RANK] = {0}, offset_a = 0, offset_b = 0;
-  for (int64_t i = 0; i < count; i++) {
-    const char *element_a = (const char *)a->data + offset_a * (int64_t)element_bytes;
-    const char *element_b = (const char *)b->data + offset_b * (int64_t)element_bytes;
-    if (memcmp(element_a, element_b, element_bytes) != 0) return false;
-    for (int axis = a->shape.rank - 1; axis >= 0; axis--) {
-      offset_a += a->strides[axis];
-      offset_b += b->strides[axis];
-      if (++index[axis] < a->shape.dim[axis]) break;
-      offset_a -= index[axis] * a->strides[axis];
-      offset_b -= index[axis] * b->strides[axis];
-      index[axis] = 0;
-    }
-  }
-  return true;
 }
 
 /* ---- The rule of the harness ---- */

@@ -28,9 +28,6 @@ hfb_status hfb_distance_measure(const hfb_tensor *got, const hfb_tensor *expecte
  * expected. So a gradient that is tiny beside all others may be wrong by what is tiny for them. 0 when all are zero. */
 double hfb_gradient_error(const hfb_distance *distance, double largest_gradient);
 
-/* True when shape, dtype and every bit of every element are equal. */
-bool hfb_tensor_bits_equal(const hfb_tensor *a, const hfb_tensor *b);
-
 /* The rule of PyTorch's benchmark harness (torch/_dynamo/utils.py, `same`): close enough to the reference engine, or no
  * further from float64 than the reference engine is, up to a factor. */
 typedef struct hfb_same_options {

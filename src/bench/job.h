@@ -17,6 +17,7 @@ typedef struct hfb_job {
   int threads; /* as hfb_pool_create */
   uint64_t seed;
   int64_t memory_bytes;    /* limit of each device; 0: none */
+  bool no_skip;            /* accuracy of models for which the suite does without, too */
   /* Training steps instead of forward passes; the four below are for these. */
   bool training;
   bool eval_mode;         /* the model as it is built for inference, without dropout, is differentiated */

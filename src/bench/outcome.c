@@ -90,6 +90,25 @@ static hfb_status hash_tensor(XXH3_state_t *state, const hfb_side *side, const h
   return HFB_OK;
 }
 
+/* A row-major tensor is hashed where it is. */
+static hfb_status hash_alone(const hfb_side *side, const hfb_tensor *tensor, hfb_hash *out_hash) {
+  hfb_tensor packed;
+  HFB_TRY(hfb_tensor_pack(tensor, side->device, &packed));
+  const XXH128_hash_t hash = XXH3_128bits(packed.data, hfb_tensor_bytes(&packed));
+  hfb_tensor_release(&packed);
+  *out_hash = (hfb_hash){hash.low64, hash.high64};
+  return HFB_OK;
+}
+
+hfb_status hfb_outcome_hashes(const hfb_outcome *outcome, const hfb_side *side, hfb_hash *out_hashes) {
+  for (int i = 0; i < outcome->count; i++) {
+    const hfb_tensor *tensor = hfb_outcome_tensor(side, &outcome->items[i]);
+    out_hashes[i] = (hfb_hash){0};
+    if (tensor) HFB_TRY(hash_alone(side, tensor, &out_hashes[i]));
+  }
+  return HFB_OK;
+}
+
 hfb_status hfb_outcome_hash(const hfb_outcome *outcome, const hfb_side *side, char out_text[HFB_STATE_HASH_BYTES]) {
   XXH3_state_t *state = XXH3_createState();
   if (!state) return HFB_FAIL(HFB_OUT_OF_MEMORY, "no memory for the state of a hash");

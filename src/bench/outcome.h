@@ -30,6 +30,14 @@ void hfb_outcome_deinit(hfb_outcome *outcome); /* a cleared struct is allowed */
 /* Borrowed; NULL for NO_GRADIENT. */
 const hfb_tensor *hfb_outcome_tensor(const hfb_side *side, const hfb_outcome_item *item);
 
+/* 128 bits of XXH3. */
+typedef struct hfb_hash {
+  uint64_t low, high;
+} hfb_hash;
+
+/* Of the bits of each item by itself: equal for equal tensors. out_hashes: outcome->count. */
+hfb_status hfb_outcome_hashes(const hfb_outcome *outcome, const hfb_side *side, hfb_hash *out_hashes) HFB_MUST_USE;
+
 enum { HFB_STATE_HASH_BYTES = 33 };
 /* Of the bits of all items in their order, as 32 hexadecimal digits. */
 hfb_status hfb_outcome_hash(const hfb_outcome *outcome, const hfb_side *side,

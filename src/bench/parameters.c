@@ -228,21 +228,6 @@ hfb_status hfb_parameters_load(const hfb_graph *graph, hfb_device *device, const
   return fill_all(graph, device, 0, binding->sources, out_parameters);
 }
 
-hfb_status hfb_parameters_convert(const hfb_parameters *from, const hfb_graph *graph, hfb_device *device,
-                                  hfb_parameters *out_parameters) {
-  *out_parameters = (hfb_parameters){0};
-  if (from->count != graph->parameter_count) {
-    return HFB_FAIL(HFB_INVALID_ARGUMENT, "%d parameters for a graph that has %d", from->count, graph->parameter_count);
-  }
-  HFB_TRY(create_tensors(graph, device, out_parameters));
-  hfb_status status = HFB_OK;
-  for (int i = 0; i < from->count && status == HFB_OK; i++) {
-    status = hfb_tensor_copy(&from->tensors[i], &out_parameters->tensors[i], hfb_device_pool(device));
-  }
-  if (status != HFB_OK) hfb_parameters_deinit(out_parameters);
-  return status;
-}
-
 void hfb_parameters_deinit(hfb_parameters *parameters) {
   for (int i = 0; i < parameters->count; i++) hfb_tensor_release(&parameters->tensors[i]);
   hfb_mem_free(parameters->tensors);

@@ -22,10 +22,6 @@ hfb_status hfb_parameters_draw(const hfb_graph *graph, hfb_device *device, uint6
 hfb_status hfb_parameters_load(const hfb_graph *graph, hfb_device *device, const hfb_checkpoint_binding *binding,
                                hfb_parameters *out_parameters) HFB_MUST_USE;
 
-/* A copy in the dtypes of another graph with the same parameters, e.g. the float64 form for the reference run. */
-hfb_status hfb_parameters_convert(const hfb_parameters *from, const hfb_graph *graph, hfb_device *device,
-                                  hfb_parameters *out_parameters) HFB_MUST_USE;
-
 /* A cleared struct is allowed. */
 void hfb_parameters_deinit(hfb_parameters *parameters);
 

@@ -248,6 +248,7 @@ static void fill_plan(const hfb_args *args, bool quick, hfb_run_plan *plan) {
   plan->job.iterations = quick ? 1 : (int)hfb_args_int(args, HFB_OPT_ITERATIONS);
   plan->job.repeat = (int)hfb_args_int(args, HFB_OPT_REPEAT);
   plan->job.calls = (int)hfb_args_int(args, HFB_OPT_ITERATIONS_PER_RUN);
+  plan->job.no_skip = hfb_args_flag(args, HFB_OPT_NO_SKIP);
   plan->job.timing_budget_s = quick ? quick_timing_budget_s : 0.0;
 }
 
