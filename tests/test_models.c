@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "ir/builder.h"
 #include "models/model.h"
 
 #define TRY(expr)                                                         \
@@ -59,6 +60,9 @@ static void check_parameter(walk *w, const char *line, int index) {
     }
   }
   if (w->next >= w->graph->parameter_count) fail_msg("%s: '%s' is missing", w->model, name);
+  /* The state of what a class draws in evaluation too is none of its parameters. */
+  w->next += strcmp(name_of(w->graph->parameters[w->next]), HFB_RANDOM_STATE) == 0;
+  assert_true(w->next < w->graph->parameter_count);
   const hfb_value *parameter = w->graph->parameters[w->next++];
   char got[HFB_SHAPE_TEXT_BYTES] = "";
   for (int d = 0; d < parameter->shape.rank; d++) {

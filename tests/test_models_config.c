@@ -87,6 +87,9 @@ static const struct {
     {"{\"attention_types\": \"local\"}", "GPTNeoForCausalLM", HFB_INVALID_ARGUMENT, {"attention_types", "a list"}},
     {"{\"attention_types\": null}", "GPTNeoForCausalLM", HFB_INVALID_ARGUMENT, {"attention_types", "null"}},
     {"{\"clamp_len\": -2}", "XLNetLMHeadModel", HFB_INVALID_ARGUMENT, {"clamp_len", "[-1, 16777216]"}},
+    {"{\"num_buckets\": 8.5}", "ReformerForMaskedLM", HFB_INVALID_ARGUMENT, {"num_buckets", "fraction"}},
+    {"{\"attn_layers\": [\"local\", \"full\"]}", "ReformerForMaskedLM", HFB_UNSUPPORTED, {"attn_layers", "full"}},
+    {"{\"axial_pos_shape\": null}", "ReformerForMaskedLM", HFB_INVALID_ARGUMENT, {"axial_pos_shape", "null"}},
     {"{\"bi_data\": true}", "XLNetLMHeadModel", HFB_UNSUPPORTED, {"bi_data"}},
     {"{\"attn_type\": \"both\"}", "XLNetLMHeadModel", HFB_UNSUPPORTED, {"attn_type", "both", "bi|uni"}},
 };
@@ -255,6 +258,10 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
 #define FNET   "hidden_size=32 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
 #define NARROW "embedding_size=16 " BERT
 #define MOBILE "hidden_size=32 embedding_size=8 intra_bottleneck_size=16 num_hidden_layers=2 vocab_size=99"
+#define REFORMER                                                                                  \
+  "hidden_size=32 num_attention_heads=3 attention_head_size=6 feed_forward_size=20 vocab_size=30 " \
+  "attn_layers=local|lsh axial_pos_shape=[4,6] axial_pos_embds_dim=[8,24] "                        \
+  "local_attn_chunk_length=4 lsh_attn_chunk_length=4"
 #define GPT2   "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
 #define T5     "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
 #define VIT    "image_size=12 patch_size=4 encoder_stride=4 hidden_size=32 num_attention_heads=4 num_hidden_layers=1"
@@ -381,6 +388,26 @@ static const struct {
      "pre_classifier.weight", NULL, NULL, NULL, HFB_OP_RELU, 1},
     {"FNetForSequenceClassification", FNET, "input_ids:2x8 labels:2", "fnet.pooler.dense.weight", NULL, NULL, NULL,
      HFB_OP_FFT2_REAL, 2},
+    {"ReformerForMaskedLM", REFORMER, "input_ids:2x24",
+     "reformer.encoder.layers.1.attention.self_attention.query_key.weight",
+     "reformer.encoder.layers.1.attention.self_attention.key.weight", "logits", "loss", HFB_OP_ARGSORT, 2},
+    {"ReformerForMaskedLM", REFORMER, "input_ids:2x24 lsh_rotations.1:f:3x6x1x4", NULL, NULL, "logits", "loss",
+     HFB_OP_RANDOM_NORMAL, 0},
+    {"ReformerForMaskedLM", REFORMER " num_hidden_layers=1", "input_ids:2x24", NULL,
+     "reformer.encoder.layers.1.attention.layer_norm.weight", "logits", NULL, HFB_OP_RANDOM_NORMAL, 0},
+    {"ReformerForMaskedLM", REFORMER " attn_layers=lsh num_hidden_layers=3 num_buckets=[4,8]", "input_ids:2x24",
+     "reformer.encoder.layers.2.attention.self_attention.query_key.weight", NULL, "logits", NULL, HFB_OP_ARGMAX, 6},
+    {"ReformerForMaskedLM", REFORMER " axial_pos_embds=false", "input_ids:2x24",
+     "reformer.embeddings.position_embeddings.embedding.weight", "reformer.embeddings.position_embeddings.weights.0",
+     "logits", NULL, HFB_OP_EMBEDDING, 2},
+    {"ReformerForMaskedLM", REFORMER " chunk_size_feed_forward=6 chunk_size_lm_head=8", "input_ids:2x24", NULL, NULL,
+     "logits", NULL, HFB_OP_RELU, 8},
+    {"ReformerModelWithLMHead", REFORMER " is_decoder=true", "input_ids:2x24", "lm_head.decoder.weight",
+     "lm_head.decoder.bias", "past_buckets_states/1/0", "past_buckets_states/0/0", HFB_OP_ARGSORT, 2},
+    {"ReformerModelWithLMHead", REFORMER " is_decoder=true use_cache=false", "input_ids:2x24", NULL, NULL, "logits",
+     "past_buckets_states/0/1", HFB_OP_ARGSORT, 2},
+    {"ReformerModelWithLMHead", REFORMER " is_decoder=true", "input_ids:2x4", NULL, NULL, "past_buckets_states/1/1",
+     "past_buckets_states/1/0", HFB_OP_ARGSORT, 0}, /* one chunk hashes nothing */
     {"GPT2LMHeadModel", GPT2 " use_cache=false", "input_ids:2x8", NULL, "lm_head.weight", "logits",
      "past_key_values/0/0", HFB_OP_MUL_SCALAR, 2},
     {"GPT2LMHeadModel", GPT2 " scale_attn_weights=false n_inner=40 tie_word_embeddings=false", "input_ids:2x8",

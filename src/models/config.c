@@ -219,6 +219,10 @@ static hfb_status check_size(const hfb_field *field, const json_t *json) {
 }
 
 static hfb_status set_sizes(hfb_config *config, const hfb_field *field, const json_t *json, field_value *out) {
+  if (is_nullable(field) && json_is_null(json)) {
+    *out = (field_value){.null = true, .i = -1};
+    return HFB_OK;
+  }
   if (!json_is_array(json)) {
     HFB_TRY(check_size(field, json));
     *out = (field_value){.i = json_integer_value(json)};

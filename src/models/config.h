@@ -38,7 +38,7 @@ const char *hfb_config_class(const hfb_config *config);
 bool hfb_config_has(const hfb_config *config, const char *name);
 int64_t hfb_config_int(const hfb_config *config, const char *name);
 /* A field with a size for each layer: the entries of its list, 0 for a single size that all layers have; and entry
- * `index`, -1 beyond the end of the list. */
+ * `index`, -1 beyond the end of the list and for null. */
 int64_t hfb_config_size_count(const hfb_config *config, const char *name);
 int64_t hfb_config_size_at(const hfb_config *config, const char *name, int64_t index);
 double hfb_config_float(const hfb_config *config, const char *name);

@@ -79,7 +79,7 @@ typedef void (*hfb_build_fn)(hfb_nn *nn, const hfb_call *call);
 typedef struct hfb_class_row {
   const char *name;
   hfb_build_fn build;
-  const char *inputs;  /* arguments, the required one first */
+  const char *inputs;  /* arguments, the required one first; "stem.#": one for each layer */
   const char *refused; /* arguments of the HF class that are not implemented */
   const char *tied;    /* "alias=parameter ..": other names of parameters in checkpoints */
   const char *ignored; /* patterns with *: tensors of checkpoints that this class has no use for */

@@ -189,6 +189,15 @@ const char *hfb_call_text(const hfb_call *call, const char *field) {
 
 enum { INPUT_MAX = 32 };
 
+/* Whether `list` has the argument, or "stem.#" and the argument is "stem.<layer>". */
+static bool takes_argument(const char *list, const char *name) {
+  char pattern[64];
+  const char *dot = strrchr(name, '.');
+  if (dot == NULL || dot[1] == '\0' || strspn(dot + 1, "0123456789") != strlen(dot + 1)) return hfb_word_in(list, name);
+  snprintf(pattern, sizeof pattern, "%.*s.#", (int)(dot - name < 60 ? dot - name : 60), name);
+  return hfb_word_in(list, pattern);
+}
+
 static hfb_status check_arguments(const hfb_model_request *request, const hfb_class_row *row) {
   if (request->input_count < 1 || request->input_count > INPUT_MAX) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s takes 1 to %d arguments, got %d", row->name, INPUT_MAX,
@@ -201,7 +210,7 @@ static hfb_status check_arguments(const hfb_model_request *request, const hfb_cl
       return HFB_FAIL(HFB_UNSUPPORTED, "argument '%s' of %s is not implemented; implemented: %s", name, row->name,
                       row->inputs);
     }
-    if (!hfb_word_in(row->inputs, name)) {
+    if (!takes_argument(row->inputs, name)) {
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s has no argument '%s'; it takes: %s", row->name, hfb_shown(name).text,
                       row->inputs);
     }

@@ -16,7 +16,8 @@
 typedef struct hfb_model_class {
   const char *name;       /* "BertForMaskedLM" */
   const char *model_type; /* "bert" */
-  const char *inputs;     /* arguments of forward() that may be given, separated by blanks; the first is required */
+  const char *inputs;     /* arguments of forward() that may be given, separated by blanks; the first is required;
+                             # stands for the number of a layer */
 } hfb_model_class;
 
 int hfb_model_class_count(void);
