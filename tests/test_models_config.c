@@ -360,7 +360,7 @@ static const struct {
      HFB_OP_SOFTMAX, 4},
     /* Up to eleven blocks of 64 tokens attention is full; beyond, each layer has five softmaxes. */
     {"BigBirdForMaskedLM", BERT, "input_ids:1x704", "bert.pooler.weight", NULL, "logits", NULL, HFB_OP_SOFTMAX, 2},
-    {"BigBirdForMaskedLM", BERT, "input_ids:1x705", "bert.pooler.weight", NULL, "logits", NULL, HFB_OP_SOFTMAX, 10},
+    {"BigBirdForMaskedLM", BERT, "input_ids:1x705", "bert.pooler.weight", NULL, "logits", NULL, HFB_OP_SOFTMAX, 6},
     {"BigBirdForMaskedLM", BERT " attention_type=original_full", "input_ids:1x705", NULL, NULL, "logits", NULL,
      HFB_OP_SOFTMAX, 2},
     {"BigBirdForMaskedLM", BERT " use_bias=false", "input_ids:1x8", NULL,

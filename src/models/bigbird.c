@@ -64,167 +64,146 @@ typedef struct setting {
   int64_t batch, heads, width; /* of a head */
   int64_t count, size;         /* blocks, tokens in each */
   int64_t random;              /* random blocks for each query block */
-  /* Penalties of masked keys, NULL without a mask: of all keys [B,1,1,S], by block [B,1,count,1,size]. */
-  hfb_value *penalty, *block_penalty;
-  hfb_value *counts; /* 1 for queries that count, 0 for the others [B,1,S,1]; NULL: all do */
+  hfb_value *penalty; /* of masked keys [B,1,1,S]; NULL: none */
+  hfb_value *counts;  /* 1 for queries that count, 0 for the others [B,S,1]; NULL: all do */
 } setting;
 
-/* Keys or values. */
-typedef struct side {
-  hfb_value *all;    /* [B,H,S,d] */
-  hfb_value *blocks; /* [B,H,count,size,d] */
-  hfb_value *random; /* of the blocks 1 .. count - 2: [B,H,count-2,random*size,d] */
-} side;
+/* Query blocks that see equally many key blocks, and which. `groups` is how many tables a sequence has: one for each
+ * head, or one. */
+typedef struct reading {
+  int64_t first, second, rows; /* query blocks first, second, .. : `rows` of them */
+  int64_t keys, groups;
+  hfb_value *blocks; /* i64 [B*rows*groups*keys], rows of matrices of B*groups*count blocks */
+} reading;
 
-/* Block i without its dimension. */
-static hfb_value *block_at(hfb_nn *nn, hfb_value *blocks, int64_t i) {
-  if (blocks == NULL) return NULL;
-  const int64_t *dim = blocks->shape.dim;
-  hfb_value *one = hfb_slice(nn->b, blocks, 2, i, i + 1);
-  return hfb_reshape(nn->b, one, 4, (int64_t[]){dim[0], dim[1], dim[3], dim[4]});
+/* The random blocks of the layer's heads, [heads,count-2,random]; in evaluation transformers takes block 0. */
+static int64_t *draw_random(hfb_nn *nn, const hfb_call *call, const setting *s, int64_t layer) {
+  int64_t *table = NULL;
+  hfb_bigbird_plan plan = {.heads = s->heads,
+                           .length = s->count * s->size,
+                           .block_size = s->size,
+                           .random = s->random,
+                           .max_length = hfb_call_int(call, "max_position_embeddings"),
+                           .seed = (uint32_t)layer};
+  hfb_status status = hfb_mem_alloc((size_t)(s->heads * (s->count - 2) * s->random), sizeof *table, &table);
+  if (status == HFB_OK && nn->training) status = hfb_bigbird_draw_blocks(&plan, table);
+  if (status == HFB_OK) return table;
+  hfb_builder_fail(nn->b, status, "%s", hfb_error_message());
+  hfb_mem_free(table);
+  return NULL;
 }
 
-/* Three neighbours side by side for the query blocks 2 .. count - 3, along `axis`. */
-static hfb_value *neighbours(hfb_nn *nn, hfb_value *blocks, int64_t count, int axis) {
-  hfb_value *shifted[3];
-  for (int i = 0; i < 3; i++) shifted[i] = hfb_slice(nn->b, blocks, 2, i + 1, count - 3 + i);
-  return hfb_concat(nn->b, 3, shifted, axis);
-}
-
-/* The random blocks of the layer, i64 [B*H, (count-2)*random], as rows of a matrix of B*H*count blocks. */
-static hfb_value *random_rows(hfb_nn *nn, const hfb_call *call, const setting *s, int64_t layer) {
-  hfb_builder *b = nn->b;
-  int64_t entries = (s->count - 2) * s->random, groups = s->batch * s->heads;
-  hfb_value *drawn = hfb_full(b, HFB_I64, hfb_shape_of(3, (int64_t[]){1, s->heads, entries}), 0);
-  if (nn->training) {
-    int64_t *table = NULL;
-    hfb_bigbird_plan plan = {.heads = s->heads,
-                             .length = s->count * s->size,
-                             .block_size = s->size,
-                             .random = s->random,
-                             .max_length = hfb_call_int(call, "max_position_embeddings"),
-                             .seed = (uint32_t)layer};
-    hfb_status status = hfb_mem_alloc((size_t)(s->heads * entries), sizeof *table, &table);
-    if (status == HFB_OK) status = hfb_bigbird_draw_blocks(&plan, table);
-    if (status != HFB_OK) {
-      hfb_builder_fail(b, status, "%s", hfb_error_message());
-    } else {
-      drawn = hfb_constant_i64(b, hfb_shape_of(3, (int64_t[]){1, s->heads, entries}), table);
-    }
-    hfb_mem_free(table);
+/* What query block `query`, none of the first and the last, sees: the first and the last block, its neighbours and its
+ * random blocks. The first and the last block are neighbours of the blocks beside them. Returns how many. */
+static int64_t list_keys(const setting *s, int64_t query, const int64_t *random, int64_t *out) {
+  int64_t count = 0, last = s->count - 1;
+  out[count++] = 0;
+  for (int64_t i = query - 1; i <= query + 1; i++) {
+    if (i > 0 && i < last) out[count++] = i;
   }
-  drawn = hfb_expand(b, drawn, 3, (int64_t[]){s->batch, s->heads, entries});
-  drawn = hfb_reshape(b, drawn, 2, (int64_t[]){groups, entries});
-  hfb_value *group = hfb_iota(b, HFB_I64, hfb_shape_of(2, (int64_t[]){groups, 1}), 0);
-  return hfb_add(b, drawn, hfb_mul_scalar(b, group, (double)s->count));
+  for (int64_t i = 0; i < s->random; i++) out[count++] = random[(query - 1) * s->random + i];
+  out[count++] = last;
+  return count;
 }
 
-/* blocks [B,H,count,..] at the rows: [B,H,count-2,random * size of a block ..]. */
-static hfb_value *gather_blocks(hfb_nn *nn, const setting *s, hfb_value *blocks, hfb_value *rows, int64_t width) {
-  int64_t all = s->batch * s->heads * s->count;
-  hfb_value *matrix = hfb_reshape(nn->b, blocks, 2, (int64_t[]){all, s->size * width});
-  hfb_value *taken = hfb_gather(nn->b, matrix, rows, 0);
-  return hfb_reshape(nn->b, taken, 5, (int64_t[]){s->batch, s->heads, s->count - 2, s->random * s->size, width});
-}
-
-static side side_of(hfb_nn *nn, const setting *s, hfb_value *x, hfb_value *rows) {
-  side out = {.all = x};
-  out.blocks = hfb_reshape(nn->b, x, 5, (int64_t[]){s->batch, s->heads, s->count, s->size, s->width});
-  out.random = gather_blocks(nn, s, out.blocks, rows, s->width);
-  return out;
-}
-
-/* Scores of queries [..,q,d] against keys [..,k,d], with a penalty unless that is NULL. */
-static hfb_value *scores_of(hfb_nn *nn, const setting *s, hfb_value *q, hfb_value *k, hfb_value *penalty) {
-  hfb_value *product = hfb_matmul(nn->b, q, k, false, true);
-  product = hfb_mul_scalar(nn->b, product, 1 / sqrt((double)s->width));
-  return penalty == NULL ? product : hfb_add(nn->b, product, penalty);
-}
-
-/* One query block [B,H,size,d] against a row of keys and values. */
-static hfb_value *attend_block(hfb_nn *nn, const setting *s, hfb_value *q, const side *keys_and_values[2],
-                               hfb_value *penalty) {
-  hfb_value *weights = hfb_softmax(nn->b, scores_of(nn, s, q, keys_and_values[0]->all, penalty), -1);
-  return hfb_matmul(nn->b, weights, keys_and_values[1]->all, false, false);
-}
-
-/* The second or the last but one block: four fixed key blocks, then its random ones. */
-static hfb_value *attend_edge(hfb_nn *nn, const setting *s, hfb_value *q, const side *kv[2], hfb_value *random_penalty,
-                              bool last) {
-  int64_t n = s->count, row = last ? n - 3 : 0;
-  const int64_t fixed[2][4] = {{0, 1, 2, n - 1}, {0, n - 3, n - 2, n - 1}};
-  hfb_value *parts[2][5], *penalties[5] = {0}, *penalty = NULL;
-  for (int i = 0; i < 4; i++) {
-    for (int j = 0; j < 2; j++) parts[j][i] = block_at(nn, kv[j]->blocks, fixed[last][i]);
-    if (s->penalty != NULL) penalties[i] = block_at(nn, s->block_penalty, fixed[last][i]);
+static void find_keys(hfb_nn *nn, const setting *s, const int64_t *random, reading *r) {
+  int64_t *table = NULL, at = 0, all = s->batch * r->rows * r->groups * r->keys;
+  if (hfb_mem_alloc((size_t)all, sizeof *table, &table) != HFB_OK) {
+    hfb_builder_fail(nn->b, HFB_OUT_OF_MEMORY, "%s", hfb_error_message());
+    return;
   }
-  for (int j = 0; j < 2; j++) parts[j][4] = block_at(nn, kv[j]->random, row);
+  for (int64_t i = 0; i < s->batch * r->rows * r->groups; i++, at += r->keys) {
+    int64_t batch = i / (r->rows * r->groups), row = i / r->groups % r->rows, group = i % r->groups;
+    list_keys(s, r->first + row * (r->second - r->first), &random[group * (s->count - 2) * s->random], &table[at]);
+    for (int64_t k = 0; k < r->keys; k++) table[at + k] += (batch * r->groups + group) * s->count;
+  }
+  r->blocks = hfb_constant_i64(nn->b, hfb_shape_of(1, &all), table);
+  hfb_mem_free(table);
+}
+
+/* Key blocks [B,S,width] side by side: [B*rows,groups,keys*size,width/groups]. */
+static hfb_value *read_blocks(hfb_nn *nn, const setting *s, const reading *r, hfb_value *x) {
+  if (x == NULL) return NULL;
+  int64_t width = x->shape.dim[2] / r->groups;
+  x = hfb_reshape(nn->b, x, 5, (int64_t[]){s->batch, s->count, s->size, r->groups, width});
+  x = hfb_transpose(nn->b, x, (int[]){0, 3, 1, 2, 4});
+  x = hfb_reshape(nn->b, x, 2, (int64_t[]){s->batch * r->groups * s->count, s->size * width});
+  x = hfb_gather(nn->b, x, r->blocks, 0);
+  return hfb_reshape(nn->b, x, 4, (int64_t[]){s->batch * r->rows, r->groups, r->keys * s->size, width});
+}
+
+/* By head: [B*rows,heads,keys*size,d]. */
+static hfb_value *read_heads(hfb_nn *nn, const setting *s, const reading *r, hfb_value *x) {
+  x = read_blocks(nn, s, r, x);
+  if (r->groups == s->heads) return x;
+  x = hfb_reshape(nn->b, x, 3, (int64_t[]){s->batch * r->rows, r->keys * s->size, s->heads * s->width});
+  return hfb_nn_split_heads(nn, x, s->heads);
+}
+
+/* The query blocks of the reading, from [B,S,D]: [B,rows*size,D]. */
+static hfb_value *take_queries(hfb_nn *nn, const setting *s, const reading *r, hfb_value *q) {
+  int64_t size = s->size;
+  if (r->second == r->first + 1) return hfb_slice(nn->b, q, 1, r->first * size, (r->first + r->rows) * size);
+  hfb_value *both[] = {hfb_slice(nn->b, q, 1, r->first * size, (r->first + 1) * size),
+                       hfb_slice(nn->b, q, 1, r->second * size, (r->second + 1) * size)};
+  return hfb_concat(nn->b, 2, both, 1);
+}
+
+/* softmax(q k^T / sqrt(d) + penalty) v on split heads; penalty NULL: none. */
+static hfb_value *attend(hfb_nn *nn, const setting *s, hfb_value *q, hfb_value *k, hfb_value *v, hfb_value *penalty) {
+  hfb_value *scores = hfb_mul_scalar(nn->b, hfb_matmul(nn->b, q, k, false, true), 1 / sqrt((double)s->width));
+  if (penalty != NULL) scores = hfb_add(nn->b, scores, penalty);
+  return hfb_matmul(nn->b, hfb_softmax(nn->b, scores, -1), v, false, false);
+}
+
+/* [B*some,heads,tokens,d] to blocks of tokens: [B,blocks,size,heads,d]. */
+static hfb_value *as_blocks(hfb_nn *nn, const setting *s, hfb_value *context, int64_t blocks) {
+  hfb_value *tokens = hfb_transpose(nn->b, context, (int[]){0, 2, 1, 3});
+  return hfb_reshape(nn->b, tokens, 5, (int64_t[]){s->batch, blocks, s->size, s->heads, s->width});
+}
+
+/* The query blocks of a reading: [B,rows,size,heads,d]. */
+static hfb_value *attend_blocks(hfb_nn *nn, const setting *s, const reading *r, hfb_value *const qkv[3]) {
+  const int64_t queries[] = {s->batch * r->rows, s->size, s->heads * s->width};
+  hfb_value *q = hfb_nn_split_heads(nn, hfb_reshape(nn->b, take_queries(nn, s, r, qkv[0]), 3, queries), s->heads);
+  hfb_value *penalty = NULL;
   if (s->penalty != NULL) {
-    hfb_value *of_random = block_at(nn, random_penalty, row);
-    for (int i = 0; i < 4 && of_random != NULL; i++) {
-      penalties[i] = hfb_expand(nn->b, penalties[i], 4, (int64_t[]){s->batch, s->heads, 1, s->size});
-    }
-    penalties[4] = of_random;
-    penalty = hfb_concat(nn->b, 5, penalties, 3);
+    hfb_value *of_keys = hfb_reshape(nn->b, s->penalty, 3, (int64_t[]){s->batch, s->count * s->size, 1});
+    of_keys = hfb_expand(nn->b, of_keys, 3, (int64_t[]){s->batch, s->count * s->size, r->groups});
+    penalty = hfb_transpose(nn->b, read_blocks(nn, s, r, of_keys), (int[]){0, 1, 3, 2});
   }
-  side keys = {.all = hfb_concat(nn->b, 5, parts[0], 2)}, values = {.all = hfb_concat(nn->b, 5, parts[1], 2)};
-  return attend_block(nn, s, q, (const side *[2]){&keys, &values}, penalty);
+  hfb_value *context = attend(nn, s, q, read_heads(nn, s, r, qkv[1]), read_heads(nn, s, r, qkv[2]), penalty);
+  return as_blocks(nn, s, context, r->rows);
 }
 
-/* The blocks 2 .. count - 3: first block, three neighbours, random blocks, last block. */
-static hfb_value *attend_middle(hfb_nn *nn, const setting *s, hfb_value *q, const side *kv[2],
-                                hfb_value *random_penalty) {
-  hfb_builder *b = nn->b;
-  int64_t n = s->count, edges[5] = {0, s->size, 4 * s->size, (4 + s->random) * s->size, (5 + s->random) * s->size};
-  hfb_value *parts[2][4], *penalties[4] = {0}, *scores[4], *context = NULL;
-  for (int j = 0; j < 2; j++) {
-    parts[j][0] = hfb_slice(b, kv[j]->blocks, 2, 0, 1);
-    parts[j][1] = neighbours(nn, kv[j]->blocks, n, 3);
-    parts[j][2] = hfb_slice(b, kv[j]->random, 2, 1, n - 3);
-    parts[j][3] = hfb_slice(b, kv[j]->blocks, 2, n - 1, n);
-  }
-  if (s->penalty != NULL) {
-    penalties[0] = hfb_slice(b, s->block_penalty, 2, 0, 1);
-    penalties[1] = neighbours(nn, s->block_penalty, n, 4);
-    penalties[2] = hfb_slice(b, random_penalty, 2, 1, n - 3);
-    penalties[3] = hfb_slice(b, s->block_penalty, 2, n - 1, n);
-  }
-  for (int i = 0; i < 4; i++) scores[i] = scores_of(nn, s, q, parts[0][i], penalties[i]);
-  hfb_value *weights = hfb_softmax(b, hfb_concat(b, 4, scores, 4), -1);
-  for (int i = 0; i < 4; i++) {
-    hfb_value *part = hfb_slice(b, weights, 4, edges[i], edges[i + 1]);
-    part = hfb_matmul(b, part, parts[1][i], false, false);
-    context = i == 0 ? part : hfb_add(b, context, part);
-  }
-  return context;
+/* The first and the last query block, which see all keys: [B,2,size,heads,d]. */
+static hfb_value *attend_to_all(hfb_nn *nn, const setting *s, hfb_value *const qkv[3]) {
+  const reading ends = {.first = 0, .second = s->count - 1, .rows = 2};
+  hfb_value *q = hfb_nn_split_heads(nn, take_queries(nn, s, &ends, qkv[0]), s->heads);
+  hfb_value *k = hfb_nn_split_heads(nn, qkv[1], s->heads), *v = hfb_nn_split_heads(nn, qkv[2], s->heads);
+  return as_blocks(nn, s, attend(nn, s, q, k, v, s->penalty), 2);
 }
 
-/* BigBirdBlockSparseAttention on split heads [B,H,S,d]: [B,S,H*d]. */
-static hfb_value *sparse_attention(hfb_nn *nn, const hfb_call *call, const setting *s, hfb_value *qkv[3],
+/* BigBirdBlockSparseAttention on [B,S,D]. There the five kinds of query blocks are computed one by one; here those that
+ * see equally many keys together, and their keys are put side by side first, so that each takes one product. */
+static hfb_value *sparse_attention(hfb_nn *nn, const hfb_call *call, const setting *s, hfb_value *const qkv[3],
                                    int64_t layer) {
   hfb_builder *b = nn->b;
-  int64_t n = s->count;
-  hfb_value *rows = random_rows(nn, call, s, layer), *random_penalty = NULL, *contexts[5];
-  side keys = side_of(nn, s, qkv[1], rows), values = side_of(nn, s, qkv[2], rows);
-  const side *kv[2] = {&keys, &values};
-  if (s->penalty != NULL) {
-    hfb_value *by_head = hfb_expand(b, s->block_penalty, 5, (int64_t[]){s->batch, s->heads, n, 1, s->size});
-    random_penalty = gather_blocks(nn, s, by_head, rows, 1);
-    random_penalty = hfb_reshape(b, random_penalty, 5, (int64_t[]){s->batch, s->heads, n - 2, 1, s->random * s->size});
-  }
-  hfb_value *q = hfb_reshape(b, qkv[0], 5, (int64_t[]){s->batch, s->heads, n, s->size, s->width});
-  contexts[0] = attend_block(nn, s, block_at(nn, q, 0), kv, s->penalty);
-  contexts[1] = attend_edge(nn, s, block_at(nn, q, 1), kv, random_penalty, false);
-  contexts[2] = attend_middle(nn, s, hfb_slice(b, q, 2, 2, n - 2), kv, random_penalty);
-  contexts[3] = attend_edge(nn, s, block_at(nn, q, n - 2), kv, random_penalty, true);
-  contexts[4] = attend_block(nn, s, block_at(nn, q, n - 1), kv, s->penalty);
-  for (int i = 0; i < 5; i++) {
-    if (i != 2) contexts[i] = hfb_reshape(b, contexts[i], 5, (int64_t[]){s->batch, s->heads, 1, s->size, s->width});
-  }
-  hfb_value *context = hfb_concat(b, 5, contexts, 2);
-  context = hfb_reshape(b, context, 4, (int64_t[]){s->batch, s->heads, n * s->size, s->width});
-  if (s->counts != NULL) context = hfb_mul(b, context, s->counts);
-  return hfb_nn_merge_heads(nn, context);
+  int64_t n = s->count, groups = nn->training ? s->heads : 1;
+  reading seconds = {.first = 1, .second = n - 2, .rows = 2, .keys = 4 + s->random, .groups = groups};
+  reading middle = {.first = 2, .second = 3, .rows = n - 4, .keys = 5 + s->random, .groups = groups};
+  int64_t *random = draw_random(nn, call, s, layer);
+  if (random == NULL) return NULL;
+  find_keys(nn, s, random, &seconds);
+  find_keys(nn, s, random, &middle);
+  hfb_mem_free(random);
+  hfb_value *outer = attend_to_all(nn, s, qkv), *inner = attend_blocks(nn, s, &seconds, qkv);
+  hfb_value *contexts[] = {hfb_slice(b, outer, 1, 0, 1), hfb_slice(b, inner, 1, 0, 1),
+                           attend_blocks(nn, s, &middle, qkv), hfb_slice(b, inner, 1, 1, 2),
+                           hfb_slice(b, outer, 1, 1, 2)};
+  hfb_value *context = hfb_concat(b, 5, contexts, 1);
+  context = hfb_reshape(b, context, 3, (int64_t[]){s->batch, n * s->size, s->heads * s->width});
+  return s->counts == NULL ? context : hfb_mul(b, context, s->counts);
 }
 
 /* ---- The encoder ---- */
@@ -250,11 +229,10 @@ static setting setting_of(hfb_nn *nn, const hfb_call *call) {
   hfb_value *counts = mask != NULL ? hfb_cast(b, mask, HFB_F32)
                                    : hfb_full(b, HFB_F32, hfb_shape_of(2, (int64_t[]){call->batch, call->length}), 1);
   if (padded > call->length) counts = hfb_pad(b, counts, 1, 0, padded - call->length, 0);
-  s.counts = hfb_reshape(b, counts, 4, (int64_t[]){call->batch, 1, padded, 1});
+  s.counts = hfb_reshape(b, counts, 3, (int64_t[]){call->batch, padded, 1});
   hfb_value *hidden = hfb_sub(b, hfb_scalar(b, HFB_F32, 1), counts);
   hfb_value *penalty = hfb_mul_scalar(b, hidden, MASK_PENALTY);
   s.penalty = hfb_reshape(b, penalty, 4, (int64_t[]){call->batch, 1, 1, padded});
-  s.block_penalty = hfb_reshape(b, penalty, 5, (int64_t[]){call->batch, 1, s.count, 1, size});
   return s;
 }
 
@@ -262,8 +240,13 @@ static void project(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *q
   static const char *const names[] = {"query", "key", "value"};
   for (int i = 0; i < 3; i++) {
     qkv[i] = hfb_nn_linear(nn, names[i], x, hfb_call_int(call, "hidden_size"), hfb_call_bool(call, "use_bias"));
-    qkv[i] = hfb_nn_split_heads(nn, qkv[i], hfb_call_int(call, "num_attention_heads"));
   }
+}
+
+static hfb_value *full_attention(hfb_nn *nn, const setting *s, const hfb_nn_attention *how, hfb_value *const qkv[3]) {
+  hfb_value *split[3];
+  for (int i = 0; i < 3; i++) split[i] = hfb_nn_split_heads(nn, qkv[i], s->heads);
+  return hfb_nn_merge_heads(nn, hfb_nn_attend(nn, how, split[0], split[1], split[2]));
 }
 
 static hfb_value *encode(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
@@ -282,10 +265,7 @@ static hfb_value *encode(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
     hfb_scope_push(nn->b, "attention");
     hfb_scope_push(nn->b, "self");
     project(nn, call, x, qkv);
-    if (sparse)
-      context = sparse_attention(nn, call, &s, qkv, i);
-    else
-      context = hfb_nn_merge_heads(nn, hfb_nn_attend(nn, &full, qkv[0], qkv[1], qkv[2]));
+    context = sparse ? sparse_attention(nn, call, &s, qkv, i) : full_attention(nn, &s, &full, qkv);
     hfb_scope_pop(nn->b);
     x = hfb_bert_output(nn, call, context, x);
     hfb_scope_pop(nn->b);
