@@ -1,7 +1,8 @@
 /* What the kernels of ctc_loss share: the sizes of a call and the states of a row.
  *
- * State s of 2n + 1, for n labels, is a blank when s is even, label s / 2 when it is odd. An alignment goes from frame to
- * frame, to the same state, the next one, or past a blank between two labels that differ (Graves et al., 2006). */
+ * State s of 2n + 1, for n labels, is a blank when s is even, label s / 2 when it is odd. From frame to frame an
+ * alignment stays in its state, goes to the next one, or skips a blank between two labels that differ (Graves et al.,
+ * 2006). */
 #ifndef HFB_KERNELS_CTC_H
 #define HFB_KERNELS_CTC_H
 

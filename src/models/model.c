@@ -243,6 +243,20 @@ static hfb_status check_images(const hfb_model_input *input, hfb_call *call) {
                   hfb_dtype_name(input->dtype), hfb_shape_print(&input->shape, shape, sizeof shape));
 }
 
+/* Sound is f32[batch,samples]. */
+static hfb_status check_waves(const hfb_model_input *input, hfb_call *call) {
+  if (input->dtype == HFB_F32 && input->shape.rank == 2 && hfb_shape_elements(&input->shape) > 0) {
+    call->choices = 1;
+    call->batch = input->shape.dim[0];
+    call->length = input->shape.dim[1];
+    return HFB_OK;
+  }
+  char shape[HFB_SHAPE_TEXT_BYTES];
+  return HFB_FAIL(HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be f32[batch,samples] and not empty",
+                  input->name, hfb_dtype_name(input->dtype),
+                  hfb_shape_print(&input->shape, shape, sizeof shape));
+}
+
 /* The required argument fixes batch and length. */
 static hfb_status check_first(const hfb_model_request *request, const hfb_class_row *row, hfb_call *call) {
   char required[64];
@@ -253,6 +267,7 @@ static hfb_status check_first(const hfb_model_request *request, const hfb_class_
     const int64_t *dim = input->shape.dim;
     if (strcmp(input->name, required) != 0) continue;
     if (strcmp(required, "pixel_values") == 0) return check_images(input, call);
+    if (strcmp(required, "input_values") == 0) return check_waves(input, call);
     if (input->dtype != HFB_I64 || input->shape.rank != 2 + choices || hfb_shape_elements(&input->shape) == 0) {
       char shape[HFB_SHAPE_TEXT_BYTES];
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be i64[batch,%slength] and not empty",

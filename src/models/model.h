@@ -26,8 +26,8 @@ hfb_model_class hfb_model_class_at(int index);
 hfb_status hfb_model_class_find(const char *name, hfb_model_class *out_class) HFB_MUST_USE;
 
 /* An argument of forward() that is given. Ids, masks, labels and positions are I64; regression and multi-label labels
- * are F32. Ids are [batch, seq], masks likewise; labels as the class wants them. Images are F32 [batch, channels,
- * height, width], marks of their patches BOOL [batch, patches]. */
+ * are F32. Ids are [batch, seq], masks likewise; labels as the class wants them. Sound is F32 [batch,
+ * samples]. Images are F32 [batch, channels, height, width], marks of their patches BOOL [batch, patches]. */
 typedef struct hfb_model_input {
   const char *name;
   hfb_dtype dtype;
@@ -74,8 +74,8 @@ enum {
   HFB_MODEL_MORE = 1 << 6 /* not one of the 52: listed under `more` */
 };
 
-/* HFB_IDS_PIXELS: images in place of ids. */
-typedef enum hfb_ids_rule { HFB_IDS_VOCAB, HFB_IDS_VOCAB_LAST_EOS, HFB_IDS_ZERO, HFB_IDS_PIXELS } hfb_ids_rule;
+/* Images or sound in place of ids. */
+typedef enum hfb_ids_rule { HFB_IDS_VOCAB, HFB_IDS_VOCAB_LAST_EOS, HFB_IDS_ZERO, HFB_IDS_PIXELS, HFB_IDS_WAVES } hfb_ids_rule;
 typedef enum hfb_decoder_rule { HFB_DECODER_NONE, HFB_DECODER_SAME_IDS } hfb_decoder_rule;
 typedef enum hfb_labels_rule {
   HFB_LABELS_VOCAB,          /* labels in [0,vocab) of (batch,seq) */
@@ -84,6 +84,7 @@ typedef enum hfb_labels_rule {
   HFB_LABELS_CLASSES_LESS_1, /* labels in [0,num_labels-1) of (batch) */
   HFB_LABELS_ZERO,           /* labels in [0,1) of (batch,seq) */
   HFB_LABELS_SENTENCE_ORDER, /* labels in [0,vocab) of (batch,seq), sentence_order_label in [0,1) of (batch) */
+  HFB_LABELS_TRANSCRIPT,     /* an attention mask of samples, each with one chance in two; 100 labels in [0,vocab) */
   HFB_LABELS_PATCHES,        /* bool_masked_pos of (batch,patches), half of them */
   HFB_LABELS_NONE            /* the class has no loss */
 } hfb_labels_rule;

@@ -76,6 +76,23 @@ static hfb_status append_images(const hfb_model_row *row, const hfb_config *conf
   return HFB_OK;
 }
 
+/* Sound of `seq` samples. */
+static void append_waves(const hfb_model_row *row, const hfb_config *config, int64_t batch, int64_t seq,
+                         hfb_suite_input *inputs, int *count) {
+  enum { TRANSCRIPT_LENGTH = 100 };
+  hfb_shape samples = hfb_shape_of(2, (int64_t[]){batch, seq});
+  hfb_suite_input *waves = append(inputs, count, "input_values", samples, 1);
+  waves->input.dtype = HFB_F32;
+  waves->normal = true;
+  if (row->labels == HFB_LABELS_TRANSCRIPT) {
+    append(inputs, count, "attention_mask", samples, 2);
+    append(inputs, count, "labels", hfb_shape_of(2, (int64_t[]){batch, TRANSCRIPT_LENGTH}),
+           hfb_config_int(config, "vocab_size"));
+  } else if (row->labels == HFB_LABELS_CLASSES_LESS_1) {
+    append(inputs, count, "labels", hfb_shape_of(1, &batch), hfb_config_int(config, "num_labels") - 1);
+  }
+}
+
 hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *config, int64_t batch, int64_t seq,
                                   hfb_suite_input *out_inputs, int *out_count) {
   if (batch < 1 || seq < 1) {
@@ -84,6 +101,10 @@ hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *co
   }
   *out_count = 0;
   if (row->ids == HFB_IDS_PIXELS) return append_images(row, config, batch, seq, out_inputs, out_count);
+  if (row->ids == HFB_IDS_WAVES) {
+    append_waves(row, config, batch, seq, out_inputs, out_count);
+    return HFB_OK;
+  }
   int64_t vocab = hfb_config_int(config, "vocab_size");
   hfb_shape tokens = hfb_shape_of(2, (int64_t[]){batch, seq}), rows_only = hfb_shape_of(1, (int64_t[]){batch});
   int count = 0;
@@ -107,6 +128,7 @@ hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *co
       append(out_inputs, &count, "labels", tokens, vocab);
       append(out_inputs, &count, "sentence_order_label", rows_only, 1);
       break;
+    case HFB_LABELS_TRANSCRIPT:
     case HFB_LABELS_PATCHES:
     case HFB_LABELS_NONE: break;
   }

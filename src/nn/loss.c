@@ -43,3 +43,16 @@ hfb_value *hfb_nn_span_loss(hfb_nn *nn, hfb_value *start_logits, hfb_value *end_
   hfb_value *end = position_loss(nn, end_logits, end_positions);
   return hfb_mul_scalar(nn->b, hfb_add(nn->b, start, end), 0.5);
 }
+
+hfb_value *hfb_nn_ctc_loss(hfb_nn *nn, hfb_value *logits, hfb_value *lengths, hfb_value *labels, int64_t blank,
+                           bool zero_infinity, bool mean) {
+  hfb_builder *b = nn->b;
+  if (logits == NULL || lengths == NULL || labels == NULL) return NULL;
+  hfb_value *losses = hfb_ctc_loss(b, hfb_log_softmax(b, logits, -1), lengths, labels, blank, zero_infinity);
+  if (!mean) return hfb_reduce(b, HFB_OP_REDUCE_SUM, losses, 1, (int[]){0}, false);
+  hfb_value *counts = hfb_binary(b, HFB_OP_LE, hfb_scalar(b, HFB_I64, 0), labels);
+  hfb_value *count = hfb_reduce(b, HFB_OP_REDUCE_SUM, hfb_cast(b, counts, HFB_I64), 1, (int[]){1}, false);
+  count = hfb_binary(b, HFB_OP_MAXIMUM, count, hfb_scalar(b, HFB_I64, 1));
+  hfb_value *shares = hfb_div(b, losses, hfb_cast(b, count, HFB_F32));
+  return hfb_reduce(b, HFB_OP_REDUCE_MEAN, shares, 1, (int[]){0}, false);
+}

@@ -61,6 +61,34 @@ hfb_value *hfb_nn_depthwise_convolution(hfb_nn *nn, const char *name, hfb_value 
 /* nn.Conv1d: weight [out,D,kernel], bias [out]. */
 hfb_value *hfb_nn_convolution(hfb_nn *nn, const char *name, hfb_value *x, int64_t out_features, int64_t kernel);
 
+/* ---- Convolutions of [B,T,C] with strides, channels last (convolution.c) ---- */
+
+typedef struct hfb_nn_conv1d_shape {
+  int64_t out_features, kernel, stride;
+  bool with_bias;
+  hfb_init weight, bias;
+} hfb_nn_conv1d_shape;
+
+/* nn.Conv1d without padding: weight [out,C,kernel]; [B,T,C] -> [B,(T-kernel)/stride+1,out]. */
+hfb_value *hfb_nn_strided_convolution(hfb_nn *nn, const char *name, hfb_value *x, const hfb_nn_conv1d_shape *how);
+/* F.conv1d with weight [D,D/groups,kernel] on [B,T,D], zeros beyond the ends, for as many tokens as there are: token t
+ * sees tokens t - kernel/2 .. t - kernel/2 + kernel-1. */
+hfb_value *hfb_nn_grouped_convolution(hfb_nn *nn, hfb_value *x, hfb_value *weight, hfb_value *bias, int64_t groups);
+/* nn.GroupNorm with a group for each channel, on [B,T,C]. */
+hfb_value *hfb_nn_instance_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps);
+
+/* ---- SpecAugment (spec_augment.c) ---- */
+
+typedef struct hfb_nn_spans {
+  double p;                /* share that spans cover where they do not overlap */
+  int64_t span, min_spans; /* places of a span; spans of a row */
+  const char *span_field;  /* for messages */
+} hfb_nn_spans;
+
+/* Which of `length` places of each row training hides, by _compute_mask_indices of transformers: bool [batch,length],
+ * NULL when nothing is hidden. lengths: i64 [batch], places that count, from the first one on; NULL: all. */
+hfb_value *hfb_nn_spec_augment(hfb_nn *nn, const hfb_nn_spans *how, int64_t batch, int64_t length, hfb_value *lengths);
+
 /* ---- Activations by their ACT2FN name (activations.def, activations.c) ---- */
 
 hfb_value *hfb_nn_activation(hfb_nn *nn, const char *name, hfb_value *x);
@@ -134,5 +162,9 @@ hfb_value *hfb_nn_shifted_cross_entropy(hfb_nn *nn, hfb_value *logits, hfb_value
  * [0,S], S is ignored. */
 hfb_value *hfb_nn_span_loss(hfb_nn *nn, hfb_value *start_logits, hfb_value *end_logits, hfb_value *start_positions,
                             hfb_value *end_positions);
+/* F.ctc_loss of logits [B,T,C]: lengths i64 [B] of at most T frames, labels i64 [B,L], the negative ones left out. The
+ * sum over the batch, or (mean) the mean of the losses divided by their numbers of labels. */
+hfb_value *hfb_nn_ctc_loss(hfb_nn *nn, hfb_value *logits, hfb_value *lengths, hfb_value *labels, int64_t blank,
+                           bool zero_infinity, bool mean);
 
 #endif

@@ -1,5 +1,5 @@
-/* ctc_loss and its gradient on floats. Included by <isa>/ctc.c after its vec.h, with HFB_K(name) adding the suffix of the
- * instruction set. Operands are row-major; each row of the batch is a task.
+/* ctc_loss and its gradient on floats. Included by <isa>/ctc.c after its vec.h, with HFB_K(name) adding the suffix of
+ * the instruction set. Operands are row-major; each row of the batch is a task.
  *
  * Logarithms of sums over alignments, state by state of a frame in vectors. Each frame is shifted so that its largest
  * state is 0, and the shifts are added up in double: alignments lose no digits to the length of the recording. The
@@ -25,14 +25,16 @@ typedef struct ctc_row {
   const ctc_job *job;
   const float *log_probs;
   int64_t length, states;
-  double *shifts[2];  /* of each frame, for both directions */
-  int64_t *classes;   /* of the states */
-  float *skip;        /* 0 where a state may be entered from the last but one, else -inf */
-  float *terms;       /* of one frame */
-  float *cells[2];    /* frames of states; the losses only keep two */
+  double *shifts[2]; /* of each frame, for both directions */
+  int64_t *classes;  /* of the states */
+  float *skip;       /* 0 where a state may be entered from the last but one, else -inf */
+  float *terms;      /* of one frame */
+  float *cells[2];   /* frames of states; the losses only keep two */
 } ctc_row;
 
-static size_t frame_bytes(const ctc_job *job) { return (size_t)job->stride * sizeof(float); }
+static size_t frame_bytes(const ctc_job *job) {
+  return (size_t)job->stride * sizeof(float);
+}
 
 static size_t scratch_bytes(const ctc_job *job) {
   size_t frames = (size_t)job->ctc.frames, cell_frames = job->g ? 2 * frames : 2;
@@ -182,5 +184,9 @@ static hfb_status run_rows(const hfb_kernel_call *call, int first) {
   return HFB_OK;
 }
 
-hfb_status HFB_K(hfb_k_f32_ctc_loss)(const hfb_kernel_call *call) { return run_rows(call, 0); }
-hfb_status HFB_K(hfb_k_f32_ctc_loss_backward)(const hfb_kernel_call *call) { return run_rows(call, 1); }
+hfb_status HFB_K(hfb_k_f32_ctc_loss)(const hfb_kernel_call *call) {
+  return run_rows(call, 0);
+}
+hfb_status HFB_K(hfb_k_f32_ctc_loss_backward)(const hfb_kernel_call *call) {
+  return run_rows(call, 1);
+}

@@ -29,8 +29,10 @@ GROUP_INLINE vec_f32 load_lanes(const float *p, int64_t lanes) {
 }
 
 GROUP_INLINE void store_lanes(float *p, vec_f32 v, int64_t lanes) {
-  if (lanes == VEC_F32_LANES) hfb_vec_store(p, v);
-  else hfb_vec_store_partial(p, v, lanes);
+  if (lanes == VEC_F32_LANES)
+    hfb_vec_store(p, v);
+  else
+    hfb_vec_store_partial(p, v, lanes);
 }
 
 GROUP_INLINE channel_vectors load_channels(const float *p, int count, int64_t lanes) {

@@ -1,5 +1,5 @@
-/* Gradients of tables and of windows: embedding_backward, gather_backward and unfold_backward on floats. Included by <isa>/scatter.c after its vec.h,
- * with HFB_K(name) adding the suffix of the instruction set.
+/* Gradients of tables and of windows: embedding_backward, gather_backward and unfold_backward on floats. Included by
+ * <isa>/scatter.c after its vec.h, with HFB_K(name) adding the suffix of the instruction set.
  *
  * The result is [outer, length, inner]; position k of the index adds row k of g to row index[k]. A large table is split
  * into ranges of rows, each filled by one task that goes through the whole index. A small one, into which many rows

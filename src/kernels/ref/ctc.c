@@ -6,8 +6,8 @@
 #include "kernels/kernel_impl.h"
 #include "kernels/ref/wide.h"
 
-/* One row of the batch. alpha[t][s]: all ways to state s at frame t, with the probability of that frame; beta[t][s]: all
- * ways from there to the end, without it. */
+/* One row of the batch. alpha[t][s]: all ways to state s at frame t, with the probability of that frame; beta[t][s]:
+ * all ways from there to the end, without it. */
 typedef struct alignment {
   hfb_ctc ctc;
   const double *log_probs; /* of the row */

@@ -81,7 +81,9 @@ static channels_job channels_of(const hfb_kernel_call *call) {
   return job;
 }
 
-static int64_t grain_of(const channels_job *job) { return GRAIN / (job->outer * job->length + 1) + 1; }
+static int64_t grain_of(const channels_job *job) {
+  return GRAIN / (job->outer * job->length + 1) + 1;
+}
 
 hfb_status hfb_k_instance_norm__ref(const hfb_kernel_call *call) {
   hfb_wide wide;

@@ -1,5 +1,6 @@
-/* gather_backward, take_along_backward, embedding_backward, unfold_backward: gradients added up at an index. Each element of the result
- * is one sum in the order of g, whatever the number of threads: the places that read a row are listed first. */
+/* gather_backward, take_along_backward, embedding_backward, unfold_backward: gradients added up at an index. Each
+ * element of the result is one sum in the order of g, whatever the number of threads: the places that read a row are
+ * listed first. */
 #include <inttypes.h>
 #include <string.h>
 
