@@ -34,7 +34,7 @@ static bool make_model(const hfb_model_row *row, small_model *out_model) {
   hfb_suite_input suite[HFB_SUITE_INPUT_MAX];
   hfb_model_input inputs[HFB_SUITE_INPUT_MAX];
   int count = 0;
-  const int64_t seq = row->ids == HFB_IDS_PIXELS ? row->seq_len : 8;
+  const int64_t seq = row->ids == HFB_IDS_PIXELS || row->ids == HFB_IDS_WAVES ? row->seq_len : 8;
   need_ok(hfb_model_suite_inputs(row, out_model->config, BATCH, seq, suite, &count), row->name);
   for (int i = 0; i < count; i++) inputs[i] = suite[i].input;
   const hfb_model_request request = {
@@ -67,7 +67,7 @@ static hfb_graph *stored_like(const hfb_graph *graph, const hfb_graph *like) {
 
 /* Inputs that `graph` has in float64 are float64 here too. */
 static void draw_inputs(const small_model *model, const hfb_graph *graph, hfb_tensor *out_inputs) {
-  const int64_t seq = model->row->ids == HFB_IDS_PIXELS ? model->row->seq_len : 8;
+  const int64_t seq = model->row->ids == HFB_IDS_PIXELS || model->row->ids == HFB_IDS_WAVES ? model->row->seq_len : 8;
   need_ok(hfb_inputs_draw(model->row, model->config, graph, BATCH, seq, SEED, device, out_inputs), model->row->name);
 }
 

@@ -141,8 +141,9 @@ static hfb_status draw_input(const hfb_suite_input *suite, uint64_t seed, const 
       continue;
     }
     bool ends_row = suite->last >= 0 && i % row_length == row_length - 1;
+    bool is_padding = suite->drawn > 0 && i % row_length >= suite->drawn;
     int64_t drawn = suite->low + hfb_philox_below(stream, (uint64_t)i, suite->high - suite->low);
-    store_number(tensor, i, (double)(ends_row ? suite->last : drawn));
+    store_number(tensor, i, (double)(ends_row ? suite->last : is_padding ? -100 : drawn));
   }
   return HFB_OK;
 }

@@ -84,7 +84,7 @@ typedef enum hfb_labels_rule {
   HFB_LABELS_CLASSES_LESS_1, /* labels in [0,num_labels-1) of (batch) */
   HFB_LABELS_ZERO,           /* labels in [0,1) of (batch,seq) */
   HFB_LABELS_SENTENCE_ORDER, /* labels in [0,vocab) of (batch,seq), sentence_order_label in [0,1) of (batch) */
-  HFB_LABELS_TRANSCRIPT,     /* an attention mask of samples, each with one chance in two; 100 labels in [0,vocab) */
+  HFB_LABELS_TRANSCRIPT,     /* attention_mask in [0,2) of (batch,seq), labels in [0,vocab) of (batch,100) */
   HFB_LABELS_PATCHES,        /* bool_masked_pos of (batch,patches), half of them */
   HFB_LABELS_NONE            /* the class has no loss */
 } hfb_labels_rule;
@@ -110,11 +110,12 @@ hfb_status hfb_model_find(const char *name, const hfb_model_row **out_row) HFB_M
 hfb_status hfb_model_row_config(const hfb_model_row *row, hfb_config **out_config) HFB_MUST_USE;
 
 /* An argument of the benchmark and how it is filled: uniform integers in [low, high), N(0, 1) when it is `normal`, or
- * the same values as the earlier input `copy_of`. `last` >= 0 is then put at the end of each row. */
+ * the same values as the earlier input `copy_of`. `last` >= 0 is then put at the end of each row.
+ * drawn > 0: only so many of each row are drawn, the others are -100, which losses leave out. */
 typedef struct hfb_suite_input {
   hfb_model_input input;
   int64_t low, high;
-  int64_t last;
+  int64_t last, drawn;
   int copy_of; /* -1: drawn */
   bool normal;
 } hfb_suite_input;
