@@ -52,6 +52,30 @@
 #define GLOBAL           "longformer.encoder.layer.#.attention.self."
 #define GLOBAL_ATTENTION MODULE(GLOBAL "query_global") MODULE(GLOBAL "key_global") MODULE(GLOBAL "value_global")
 
+/* LXMERT reads the language stream only, where nobody asks about objects. */
+#define LXMERT                                                                                                \
+  "hidden_size=32 num_attention_heads=4 intermediate_size=40 vocab_size=99 l_layers=2 r_layers=2 x_layers=2 " \
+  "visual_feat_dim=7"
+#define LAST_VISION(prefix)                                          \
+  MODULE(prefix "encoder.x_layers.1.visn_self_att.self.query")       \
+  MODULE(prefix "encoder.x_layers.1.visn_self_att.self.key")         \
+  MODULE(prefix "encoder.x_layers.1.visn_self_att.self.value")       \
+  MODULE(prefix "encoder.x_layers.1.visn_self_att.output.dense")     \
+  MODULE(prefix "encoder.x_layers.1.visn_self_att.output.LayerNorm") \
+  MODULE(prefix "encoder.x_layers.1.visn_inter.dense")               \
+  MODULE(prefix "encoder.x_layers.1.visn_output.dense") MODULE(prefix "encoder.x_layers.1.visn_output.LayerNorm")
+#define OBJECT_HEADS                             \
+  MODULE("obj_predict_head.transform.dense")     \
+  MODULE("obj_predict_head.transform.LayerNorm") \
+  MODULE("obj_predict_head.decoder_dict.obj")    \
+  MODULE("obj_predict_head.decoder_dict.attr") MODULE("obj_predict_head.decoder_dict.feat")
+#define CLIP_TEXT                                                                                                \
+  "hidden_size=24 num_hidden_layers=2 num_attention_heads=3 intermediate_size=40 vocab_size=99 eos_token_id=98 " \
+  "attention_dropout=0.11"
+#define CLIP_IMAGE                                                                                            \
+  "hidden_size=24 num_hidden_layers=2 num_attention_heads=2 intermediate_size=40 image_size=12 patch_size=4 " \
+  "attention_dropout=0.12"
+
 typedef struct expectation {
   const char *model;      /* of the suite; NULL: a class */
   const char *class_name; /* NULL: the model's */
@@ -90,9 +114,8 @@ static int parse_arguments(char *text, hfb_model_input *out) {
     *colon = '\0';
     assert_true(count < ARGUMENTS);
     bool is_float = strncmp(colon + 1, "f:", 2) == 0;
-    out[count++] = (hfb_model_input){.name = word,
-                                     .dtype = is_float ? HFB_F32 : HFB_I64,
-                                     .shape = parse_shape(colon + (is_float ? 3 : 1))};
+    out[count++] = (hfb_model_input){
+        .name = word, .dtype = is_float ? HFB_F32 : HFB_I64, .shape = parse_shape(colon + (is_float ? 3 : 1))};
   }
   return count;
 }

@@ -47,7 +47,7 @@ typedef struct walk {
   int tensors;
 } walk;
 
-/* "name 768x768 1|0|buffer" with # replaced by index. */
+/* "name 768x768 1|0|buffer" with # replaced by index; a shape of "scalar" has no dimensions. */
 static void check_parameter(walk *w, const char *line, int index) {
   char pattern[256], shape_text[64], kind[16], name[300] = "";
   assert_int_equal(sscanf(line, "%255s %63s %15s", pattern, shape_text, kind), 3);
@@ -65,6 +65,7 @@ static void check_parameter(walk *w, const char *line, int index) {
   assert_true(w->next < w->graph->parameter_count);
   const hfb_value *parameter = w->graph->parameters[w->next++];
   char got[HFB_SHAPE_TEXT_BYTES] = "";
+  if (parameter->shape.rank == 0) snprintf(got, sizeof got, "scalar");
   for (int d = 0; d < parameter->shape.rank; d++) {
     size_t used = strlen(got);
     snprintf(got + used, sizeof got - used, "%s%lld", d == 0 ? "" : "x", (long long)parameter->shape.dim[d]);
@@ -130,12 +131,18 @@ static const char *expected_outputs(const char *class_name) {
       {"BlenderbotSmallForCausalLM", "loss logits KV2"},
       {"BlenderbotSmallForConditionalGeneration", "loss logits encoder_last_hidden_state"},
       {"BlenderbotSmallModel", "last_hidden_state KV4 encoder_last_hidden_state"},
+      {"CLIPModel",
+       "loss logits_per_image logits_per_text text_embeds image_embeds text_model_output.last_hidden_state "
+       "text_model_output.pooler_output vision_model_output.last_hidden_state vision_model_output.pooler_output"},
+      {"CLIPVisionModel", "last_hidden_state pooler_output"},
       {"GPT2LMHeadModel", "loss logits KV2"},
       {"GPT2ForSequenceClassification", "loss logits KV2"},
       {"GPTJForCausalLM", "loss logits KV2"},
       {"GPTJForSequenceClassification", "loss logits KV2"},
       {"GPTNeoForCausalLM", "loss logits KV2"},
       {"GPTNeoForSequenceClassification", "loss logits KV2"},
+      {"LxmertForPreTraining", "loss prediction_logits cross_relationship_score question_answering_score"},
+      {"LxmertForQuestionAnswering", "loss question_answering_score"},
       {"M2M100ForConditionalGeneration", "loss logits KV4 encoder_last_hidden_state"},
       {"MBartForCausalLM", "loss logits KV2"},
       {"MBartForConditionalGeneration", "loss logits encoder_last_hidden_state"},
@@ -173,7 +180,7 @@ static int64_t cached_layers(const hfb_config *config) {
 
 static void check_outputs(const hfb_model_row *row, const hfb_config *config, const hfb_graph *graph) {
   int next = 0;
-  char list[128];
+  char list[256];
   snprintf(list, sizeof list, "%s", expected_outputs(row->class_name));
   for (char *word = strtok(list, " "); word != NULL; word = strtok(NULL, " ")) {
     int tensors = strcmp(word, "MEMS") == 0;
@@ -361,6 +368,29 @@ static void test_suite_inputs(void **state) {
   assert_int_equal(inputs[2].high, 32128);
   hfb_config_destroy(config);
 
+  TRY(hfb_model_find("CLIPModel", &row));
+  TRY(hfb_model_row_config(row, &config));
+  TRY(hfb_model_suite_inputs(row, config, 2, 8, inputs, &count));
+  assert_int_equal(count, 2);
+  assert_int_equal(inputs[0].high, 49408);
+  assert_int_equal(inputs[0].last, 49407);
+  assert_string_equal(inputs[1].input.name, "pixel_values");
+  assert_true(inputs[1].normal);
+  assert_int_equal(inputs[1].input.shape.dim[3], 224);
+  hfb_config_destroy(config);
+
+  TRY(hfb_model_find("LxmertForQuestionAnswering", &row));
+  TRY(hfb_model_row_config(row, &config));
+  TRY(hfb_model_suite_inputs(row, config, 2, 8, inputs, &count));
+  assert_int_equal(count, 4);
+  assert_string_equal(inputs[1].input.name, "visual_feats");
+  assert_int_equal(inputs[1].input.shape.dim[1], 42);
+  assert_int_equal(inputs[1].input.shape.dim[2], 2048);
+  assert_string_equal(inputs[2].input.name, "visual_pos");
+  assert_true(inputs[2].normal);
+  assert_int_equal(inputs[3].high, 9500);
+  hfb_config_destroy(config);
+
   TRY(hfb_model_find("RobertaForQuestionAnswering", &row));
   TRY(hfb_model_row_config(row, &config));
   TRY(hfb_model_suite_inputs(row, config, 3, 8, inputs, &count));
@@ -375,11 +405,13 @@ static void test_suite_inputs(void **state) {
 /* ---- Golden cases: outputs, parameters and ties ---- */
 
 static hfb_graph *build_case(const json_t *info, const hfb_config *config, bool training) {
-  hfb_model_input inputs[HFB_SUITE_INPUT_MAX];
+  enum { CASE_INPUTS = 16 };
+  hfb_model_input inputs[CASE_INPUTS];
   int count = 0;
   const char *name;
   json_t *entry;
   json_object_foreach(json_object_get(info, "inputs"), name, entry) {
+    assert_true(count < CASE_INPUTS);
     hfb_model_input *input = &inputs[count++];
     const json_t *dims = json_array_get(entry, 1);
     *input = (hfb_model_input){.name = name, .shape = {.rank = (int)json_array_size(dims)}};

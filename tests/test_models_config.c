@@ -91,6 +91,16 @@ static const struct {
     {"{\"attn_layers\": [\"local\", \"full\"]}", "ReformerForMaskedLM", HFB_UNSUPPORTED, {"attn_layers", "full"}},
     {"{\"axial_pos_shape\": null}", "ReformerForMaskedLM", HFB_INVALID_ARGUMENT, {"axial_pos_shape", "null"}},
     {"{\"bi_data\": true}", "XLNetLMHeadModel", HFB_UNSUPPORTED, {"bi_data"}},
+    {"{\"text_config\": [1]}", "CLIPModel", HFB_INVALID_ARGUMENT, {"text_config", "an object", "a list"}},
+    {"{\"text_config\": {\"hidden_size\": \"big\"}}",
+     "CLIPModel",
+     HFB_INVALID_ARGUMENT,
+     {"text_config.hidden_size", "an integer", "a text"}},
+    {"{\"vision_config_dict\": 4}", "CLIPModel", HFB_INVALID_ARGUMENT, {"vision_config_dict", "an object"}},
+    {"{\"vision_config\": {\"hidden_act\": \"gelu_2\"}}",
+     "CLIPModel",
+     HFB_UNSUPPORTED,
+     {"vision_config.hidden_act", "gelu_2", "quick_gelu"}},
     {"{\"attn_type\": \"both\"}", "XLNetLMHeadModel", HFB_UNSUPPORTED, {"attn_type", "both", "bi|uni"}},
 };
 
@@ -167,6 +177,30 @@ static void test_sizes(void **state) {
     }
     assert_string_equal(hfb_strbuf_text(&text), cases[i].text);
     hfb_strbuf_deinit(&text);
+    hfb_config_destroy(config);
+  }
+}
+
+/* Objects inside of a configuration; "_dict" is how the first CLIP files call them. */
+static void test_nested(void **state) {
+  static const struct {
+    const char *json;
+    int64_t text_width, text_layers, image_width;
+  } cases[] = {
+      {"{}", 512, 12, 768},
+      {"{\"hidden_size\": 3, \"text_config\": null}", 512, 12, 768},
+      {"{\"text_config\": {\"hidden_size\": 24}, \"vision_config\": {\"hidden_size\": 32}}", 24, 12, 32},
+      {"{\"text_config\": {\"hidden_size\": 24}, \"text_config_dict\": null}", 24, 12, 768},
+      {"{\"text_config\": {\"hidden_size\": 24}, \"text_config_dict\": {\"num_hidden_layers\": 2}}", 512, 2, 768},
+      {"{\"vision_config_dict\": {\"hidden_size\": 32}}", 512, 12, 32},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    hfb_config *config = NULL;
+    TRY(parse(cases[i].json, "CLIPModel", &config));
+    assert_int_equal(hfb_config_int(config, "text_config.hidden_size"), cases[i].text_width);
+    assert_int_equal(hfb_config_int(config, "text_config.num_hidden_layers"), cases[i].text_layers);
+    assert_int_equal(hfb_config_int(config, "vision_config.hidden_size"), cases[i].image_width);
+    assert_false(hfb_config_has(config, "hidden_size"));
     hfb_config_destroy(config);
   }
 }
@@ -265,7 +299,16 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
 #define GPT2   "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
 #define T5     "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
 #define VIT    "image_size=12 patch_size=4 encoder_stride=4 hidden_size=32 num_attention_heads=4 num_hidden_layers=1"
-#define XLNET  "d_model=32 n_head=4 n_layer=2 d_inner=40 vocab_size=99"
+#define CLIP                                                                                      \
+  "text_config.hidden_size=24 text_config.num_attention_heads=3 text_config.num_hidden_layers=1 " \
+  "text_config.vocab_size=99 text_config.eos_token_id=98 vision_config.hidden_size=24 "           \
+  "vision_config.num_hidden_layers=1 "                                                            \
+  "vision_config.num_attention_heads=2 vision_config.image_size=12 vision_config.patch_size=4"
+#define LXMERT                                                                                                \
+  "hidden_size=32 num_attention_heads=4 intermediate_size=40 vocab_size=99 l_layers=1 r_layers=1 x_layers=1 " \
+  "visual_feat_dim=7"
+#define REGIONS " visual_feats:f:2x6x7 visual_pos:f:2x6x4"
+#define XLNET   "d_model=32 n_head=4 n_layer=2 d_inner=40 vocab_size=99"
 #define BART                                                                                          \
   "d_model=24 encoder_layers=2 decoder_layers=2 encoder_attention_heads=4 decoder_attention_heads=4 " \
   "encoder_ffn_dim=36 decoder_ffn_dim=36 vocab_size=99"
@@ -451,29 +494,42 @@ static void test_variants(void **state) {
 }
 
 /* A failed allocation anywhere is reported and leaks nothing. */
+/* As build(), where allocation number `nth` fails. */
+static hfb_status build_without(int64_t nth, const char *class_name, const char *overrides, const char *given) {
+  char text[512];
+  snprintf(text, sizeof text, "%s", given);
+  hfb_model_input inputs[16];
+  int count = arguments(text, inputs);
+  hfb_model_class known;
+  TRY(hfb_model_class_find(class_name, &known));
+  hfb_graph *graph = NULL;
+  hfb_config *config = NULL;
+  hfb_mem_fail_at(nth, 1);
+  hfb_status status = hfb_config_create(known.model_type, overrides, &config);
+  if (status == HFB_OK) {
+    hfb_model_request request = {.class_name = class_name, .config = config, .input_count = count, .inputs = inputs};
+    status = hfb_model_build(&request, &graph);
+  }
+  hfb_mem_fail_at(0, 0);
+  hfb_graph_destroy(graph);
+  hfb_config_destroy(config);
+  return status;
+}
+
 static void test_out_of_memory(void **state) {
-  for (int64_t nth = 1;; nth++) {
-    hfb_graph *graph = NULL;
-    hfb_config *config = NULL;
-    hfb_model_input ids = {.name = "input_ids", .dtype = HFB_I64, .shape = {.rank = 2, .dim = {1, 8}}};
-    hfb_model_input labels = ids;
-    labels.name = "labels";
-    hfb_model_input inputs[] = {ids, labels};
-    hfb_mem_fail_at(nth, 1);
-    hfb_status status = hfb_config_create("t5", T5 " decoder_start_token_id=0", &config);
-    if (status == HFB_OK) {
-      hfb_model_request request = {
-          .class_name = "T5ForConditionalGeneration", .config = config, .input_count = 2, .inputs = inputs};
-      status = hfb_model_build(&request, &graph);
-    }
-    hfb_mem_fail_at(0, 0);
-    hfb_graph_destroy(graph);
-    hfb_config_destroy(config);
-    if (status == HFB_OK) {
-      assert_true(nth > 3);
-      return;
-    }
-    assert_int_equal(status, HFB_OUT_OF_MEMORY);
+  static const char *const cases[][3] = {
+      {"T5ForConditionalGeneration", T5 " decoder_start_token_id=0", "input_ids:1x8 labels:1x8"},
+      {"CLIPModel", CLIP, "input_ids:2x8 pixel_values:f:2x3x12x12 attention_mask:2x8"},
+      {"LxmertForPreTraining", LXMERT,
+       "input_ids:1x8 visual_feats:f:1x6x7 visual_pos:f:1x6x4 obj_labels/obj/0:1x6 obj_labels/obj/1:f:1x6 "
+       "obj_labels/attr/0:1x6 obj_labels/attr/1:f:1x6 obj_labels/feat/0:f:1x6x7 obj_labels/feat/1:f:1x6 ans:1"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    int64_t nth = 1;
+    hfb_status status = HFB_OUT_OF_MEMORY;
+    while (status == HFB_OUT_OF_MEMORY) status = build_without(nth++, cases[i][0], cases[i][1], cases[i][2]);
+    if (status != HFB_OK) fail_msg("%s without allocation %lld: %s", cases[i][0], (long long)nth, hfb_error_message());
+    assert_true(nth > 4);
   }
 }
 
@@ -514,6 +570,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_refused_configurations),
       cmocka_unit_test(test_values_and_defaults),
+      cmocka_unit_test(test_nested),
       cmocka_unit_test(test_words),
       cmocka_unit_test(test_sizes),
       cmocka_unit_test(test_overrides),

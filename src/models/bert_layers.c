@@ -61,12 +61,13 @@ void hfb_bert_add_distances(hfb_nn *nn, const hfb_call *call, hfb_nn_attention *
   attention->distances_to_keys = strcmp(hfb_call_text(call, "position_embedding_type"), "relative_key_query") == 0;
 }
 
-hfb_value *hfb_bert_self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias) {
+hfb_value *hfb_bert_attention(hfb_nn *nn, const hfb_call *call, const char *name, hfb_value *x, hfb_value *source,
+                              hfb_value *mask_bias) {
   int64_t width = hfb_call_int(call, "hidden_size"), heads = hfb_call_int(call, "num_attention_heads");
-  hfb_scope_push(nn->b, "self");
+  hfb_scope_push(nn->b, "%s", name);
   hfb_value *q = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "query", x, width, true), heads);
-  hfb_value *k = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "key", x, width, true), heads);
-  hfb_value *v = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "value", x, width, true), heads);
+  hfb_value *k = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "key", source, width, true), heads);
+  hfb_value *v = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "value", source, width, true), heads);
   hfb_nn_attention attention = {.query_scale = 1,
                                 .score_scale = 1 / sqrt((double)(width / heads)),
                                 .bias = mask_bias,
@@ -77,24 +78,49 @@ hfb_value *hfb_bert_self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *
   return context;
 }
 
-hfb_value *hfb_bert_output(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *residual) {
-  hfb_scope_push(nn->b, "output");
+hfb_value *hfb_bert_self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias) {
+  return hfb_bert_attention(nn, call, "self", x, x, mask_bias);
+}
+
+/* LXMERT fixes the epsilon, whatever its configurations say. */
+static double norm_eps(const hfb_call *call) {
+  return hfb_config_has(call->config, "layer_norm_eps") ? hfb_call_float(call, "layer_norm_eps") : 1e-12;
+}
+
+hfb_value *hfb_bert_output_as(hfb_nn *nn, const hfb_call *call, const char *name, hfb_value *x, hfb_value *residual) {
+  hfb_scope_push(nn->b, "%s", name);
   x = hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "hidden_size"), true);
   x = hfb_nn_dropout(nn, x, hfb_call_float(call, "hidden_dropout_prob"));
-  x = hfb_nn_layer_norm(nn, "LayerNorm", hfb_add(nn->b, x, residual), hfb_call_float(call, "layer_norm_eps"));
+  x = hfb_nn_layer_norm(nn, "LayerNorm", hfb_add(nn->b, x, residual), norm_eps(call));
   hfb_scope_pop(nn->b);
   return x;
 }
 
+hfb_value *hfb_bert_output(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *residual) {
+  return hfb_bert_output_as(nn, call, "output", x, residual);
+}
+
+hfb_value *hfb_bert_intermediate(hfb_nn *nn, const hfb_call *call, const char *name, hfb_value *x) {
+  hfb_scope_push(nn->b, "%s", name);
+  x = hfb_nn_linear(nn, "dense", x, hfb_call_int(call, "intermediate_size"), true);
+  hfb_scope_pop(nn->b);
+  return hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), x);
+}
+
 hfb_value *hfb_bert_feed_forward(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
-  hfb_value *inner = hfb_nn_linear(nn, "intermediate.dense", x, hfb_call_int(call, "intermediate_size"), true);
-  inner = hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), inner);
-  return hfb_bert_output(nn, call, inner, x);
+  return hfb_bert_output(nn, call, hfb_bert_intermediate(nn, call, "intermediate", x), x);
 }
 
 hfb_value *hfb_bert_mask_bias(hfb_nn *nn, const hfb_call *call) {
   hfb_value *mask = hfb_call_ids(nn, call, "attention_mask", call->batch, call->length);
   return mask == NULL ? NULL : hfb_nn_padding_bias(nn, mask);
+}
+
+hfb_value *hfb_bert_layer(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias) {
+  hfb_scope_push(nn->b, "attention");
+  x = hfb_bert_output(nn, call, hfb_bert_self_attention(nn, call, x, mask_bias), x);
+  hfb_scope_pop(nn->b);
+  return hfb_bert_feed_forward(nn, call, x);
 }
 
 hfb_value *hfb_bert_encode(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
@@ -103,10 +129,7 @@ hfb_value *hfb_bert_encode(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
   int64_t layers = hfb_call_int(call, "num_hidden_layers");
   for (int64_t i = 0; i < layers; i++) {
     hfb_scope_push(nn->b, "encoder.layer.%d", (int)i);
-    hfb_scope_push(nn->b, "attention");
-    x = hfb_bert_output(nn, call, hfb_bert_self_attention(nn, call, x, mask_bias), x);
-    hfb_scope_pop(nn->b);
-    x = hfb_bert_feed_forward(nn, call, x);
+    x = hfb_bert_layer(nn, call, x, mask_bias);
     hfb_scope_pop(nn->b);
   }
   return x;
@@ -125,16 +148,20 @@ hfb_value *hfb_bert_pool(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
                            hfb_nn_linear(nn, "pooler.dense", first, hfb_call_int(call, "hidden_size"), true));
 }
 
+hfb_value *hfb_bert_transform(hfb_nn *nn, const hfb_call *call, hfb_value *x, int64_t width) {
+  hfb_scope_push(nn->b, "transform");
+  x = hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), hfb_nn_linear(nn, "dense", x, width, true));
+  x = hfb_nn_layer_norm(nn, "LayerNorm", x, norm_eps(call));
+  hfb_scope_pop(nn->b);
+  return x;
+}
+
 hfb_value *hfb_bert_predictions(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words) {
   int64_t vocab = hfb_call_int(call, "vocab_size");
   int64_t width = words == NULL ? hfb_call_int(call, "hidden_size") : words->shape.dim[1];
   hfb_scope_push(nn->b, "cls.predictions");
   hfb_value *bias = hfb_parameter(nn->b, "bias", hfb_shape_of(1, &vocab), hfb_init_constant(0));
-  hfb_scope_push(nn->b, "transform");
-  x = hfb_nn_linear(nn, "dense", x, width, true);
-  x = hfb_nn_activation(nn, hfb_call_text(call, "hidden_act"), x);
-  x = hfb_nn_layer_norm(nn, "LayerNorm", x, hfb_call_float(call, "layer_norm_eps"));
-  hfb_scope_pop(nn->b);
+  x = hfb_bert_transform(nn, call, x, width);
   hfb_value *weight = hfb_head_output_weight(nn, call, "decoder.weight", words);
   hfb_scope_pop(nn->b);
   return hfb_linear_op(nn->b, x, weight, bias, true);

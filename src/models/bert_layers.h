@@ -22,11 +22,17 @@ hfb_value *hfb_bert_embed(hfb_nn *nn, const hfb_call *call, const hfb_bert_embed
 /* For families whose positions count from 0. */
 hfb_value *hfb_bert_embed_plain(hfb_nn *nn, const hfb_call *call, int64_t width);
 
-/* BertSelfAttention under "self", without its output: [B,S,D]. mask_bias: added to the scores, NULL: none. */
+/* BertSelfAttention under `name`, without its output: keys and values from `source`, [B,S,D]. mask_bias: added to the
+ * scores, NULL: none. */
+hfb_value *hfb_bert_attention(hfb_nn *nn, const hfb_call *call, const char *name, hfb_value *x, hfb_value *source,
+                              hfb_value *mask_bias);
+/* The same of x with itself, under "self". */
 hfb_value *hfb_bert_self_attention(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias);
 /* Registers distance_embedding and has `attention` use it, where attention is relative. */
 void hfb_bert_add_distances(hfb_nn *nn, const hfb_call *call, hfb_nn_attention *attention);
-/* BertSelfOutput and BertOutput under "output": dense, dropout, LayerNorm(. + residual). */
+/* BertSelfOutput and BertOutput under `name`: dense, dropout, LayerNorm(. + residual). */
+hfb_value *hfb_bert_output_as(hfb_nn *nn, const hfb_call *call, const char *name, hfb_value *x, hfb_value *residual);
+/* The same under "output". */
 hfb_value *hfb_bert_output(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *residual);
 /* attention_mask as a bias of the scores [B,1,1,S]; NULL when it is not given. */
 hfb_value *hfb_bert_mask_bias(hfb_nn *nn, const hfb_call *call);
@@ -35,10 +41,14 @@ hfb_value *hfb_bert_token_types(hfb_nn *nn, const hfb_call *call);
 /* position_ids, 0, 1, .. when not given. */
 hfb_value *hfb_bert_positions(hfb_nn *nn, const hfb_call *call);
 
+/* BertIntermediate under `name`: dense, activation. */
+hfb_value *hfb_bert_intermediate(hfb_nn *nn, const hfb_call *call, const char *name, hfb_value *x);
 /* intermediate and output of a layer: dense, activation, dense, dropout, LayerNorm(x + ..). */
 hfb_value *hfb_bert_feed_forward(hfb_nn *nn, const hfb_call *call, hfb_value *x);
+/* BertLayer: self-attention and feed-forward, each with a residual and a LayerNorm behind. */
+hfb_value *hfb_bert_layer(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *mask_bias);
 
-/* encoder.layer.0 .. : self-attention and feed-forward, each with a residual and a LayerNorm behind. */
+/* encoder.layer.0 .. */
 hfb_value *hfb_bert_encode(hfb_nn *nn, const hfb_call *call, hfb_value *x);
 
 /* pooler.dense on the first token, tanh: [B,D]. */
@@ -46,6 +56,8 @@ hfb_value *hfb_bert_pool(hfb_nn *nn, const hfb_call *call, hfb_value *x);
 /* x[:, 0]: [B,D]. */
 hfb_value *hfb_first_token(hfb_nn *nn, const hfb_call *call, hfb_value *x);
 
+/* BertPredictionHeadTransform under "transform": dense, activation, LayerNorm. */
+hfb_value *hfb_bert_transform(hfb_nn *nn, const hfb_call *call, hfb_value *x, int64_t width);
 /* BertLMPredictionHead under "cls.predictions": transform, decoder (tied to `words`); the logits. */
 hfb_value *hfb_bert_predictions(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value *words);
 /* RobertaLMHead under "lm_head": dense, exact gelu, layer_norm, decoder (tied to `words`); the logits. */

@@ -373,6 +373,33 @@ static hfb_status read_labels(hfb_config *config, const json_t *root) {
   return HFB_OK;
 }
 
+hfb_field_name hfb_field_of(const char *nested, const char *name) {
+  hfb_field_name field;
+  snprintf(field.text, sizeof field.text, "%s%s%s", nested, nested[0] == '\0' ? "" : ".", name);
+  return field;
+}
+
+/* The value of `name` in the file, NULL when it is left to the default. "text_config.hidden_size" lies in the object
+ * "text_config"; where an old file has "text_config_dict" too, that one holds all that counts, as in CLIPConfig. */
+static hfb_status find_value(const json_t *root, const char *name, const json_t **out_value) {
+  const char *dot = strchr(name, '.');
+  *out_value = json_object_get(root, name);
+  if (dot == NULL) return HFB_OK;
+  char outer[64];
+  snprintf(outer, sizeof outer, "%.*s_dict", (int)(dot - name), name);
+  const json_t *object = json_object_get(root, outer);
+  if (object == NULL || json_is_null(object)) {
+    outer[dot - name] = '\0';
+    object = json_object_get(root, outer);
+  }
+  if (object != NULL && !json_is_object(object) && !json_is_null(object)) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "configuration field '%s' must be an object, not %s", outer,
+                    json_kind(object));
+  }
+  *out_value = json_object_get(object, dot + 1);
+  return HFB_OK;
+}
+
 static hfb_status read_fields(hfb_config *config, const json_t *root) {
   const json_t *type = json_object_get(root, "model_type");
   const char *model_type = config->family->model_type;
@@ -382,7 +409,8 @@ static hfb_status read_fields(hfb_config *config, const json_t *root) {
                     config->class_name, model_type);
   }
   for (int i = 0; i < field_count(config); i++) {
-    const json_t *json = json_object_get(root, field_at(config, i)->name);
+    const json_t *json = NULL;
+    HFB_TRY(find_value(root, field_at(config, i)->name, &json));
     if (json != NULL) HFB_TRY(set_value(config, i, json));
   }
   return read_labels(config, root);
@@ -503,8 +531,7 @@ bool hfb_config_bool(const hfb_config *config, const char *name) {
 }
 
 const char *hfb_config_text(const hfb_config *config, const char *name) {
-  unsigned kinds =
-      1u << HFB_FIELD_TEXT | 1u << HFB_FIELD_ACTIVATION | 1u << HFB_FIELD_WORDS | 1u << HFB_FIELD_LIST;
+  unsigned kinds = 1u << HFB_FIELD_TEXT | 1u << HFB_FIELD_ACTIVATION | 1u << HFB_FIELD_WORDS | 1u << HFB_FIELD_LIST;
   return value_of(config, name, kinds)->text;
 }
 

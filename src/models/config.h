@@ -1,7 +1,8 @@
 /* Configurations: the hyper-parameters of a Hugging Face model type, as named values.
  *
  * Each family has a table of fields (config_fields.def: name, kind, default, what is accepted). A configuration starts
- * from the defaults of the HF configuration class; a config.json or "name=value" overrides replace some of them. Fields
+ * from the defaults of the HF configuration class; a config.json or "name=value" overrides replace some of them. The
+ * field "text_config.hidden_size" belongs to a configuration inside of it, the object "text_config" of a file. Fields
  * that the table does not know have no influence on the forward pass and are ignored. A value that the code does not
  * implement is HFB_UNSUPPORTED, a wrong type or size HFB_INVALID_ARGUMENT; the message names field, value and what is
  * accepted. A configuration is immutable once created. */

@@ -28,7 +28,7 @@ typedef enum hfb_field_kind {
 } hfb_field_kind;
 
 typedef struct hfb_field {
-  const char *name;
+  const char *name; /* "outer.name": of the object `outer` */
   hfb_field_kind kind;
   const char *initial; /* the default of the HF configuration class, as JSON without quotes */
   /* Texts and booleans: the implemented values, "absolute|null". Others: "null" allows null. NULL: all. */
@@ -38,6 +38,13 @@ typedef struct hfb_field {
 /* Fields that every configuration has (config.c). */
 extern const hfb_field hfb_common_fields[];
 extern const int hfb_common_field_count;
+
+/* A field of a nested configuration: ("text_config", "hidden_size") is the field "text_config.hidden_size". "" stands
+ * for the outer one. */
+typedef struct hfb_field_name {
+  char text[64];
+} hfb_field_name;
+hfb_field_name hfb_field_of(const char *nested, const char *name);
 
 /* ---- A call of forward() while its graph is built ---- */
 
@@ -70,6 +77,18 @@ int64_t hfb_call_size_at(const hfb_call *call, const char *field, int64_t index)
 double hfb_call_float(const hfb_call *call, const char *field);
 bool hfb_call_bool(const hfb_call *call, const char *field);
 const char *hfb_call_text(const hfb_call *call, const char *field);
+
+/* ---- Images (images.c) ---- */
+
+/* How the argument pixel_values falls into patches. */
+typedef struct hfb_image_grid {
+  int64_t batch, side; /* patches along each side */
+  int64_t patch, channels;
+} hfb_image_grid;
+
+/* By the fields image_size, patch_size and num_channels of the nested configuration, "" for the outer one. Fails when
+ * the argument has another shape, or when no patch fits. */
+hfb_image_grid hfb_call_image_grid(hfb_nn *nn, const hfb_call *call, const char *nested);
 
 /* ---- Classes ---- */
 
@@ -136,6 +155,8 @@ enum { HFB_SUGGESTION_BYTES = 256 };
 
 /* ---- Heads that families share (heads.c) ---- */
 
+/* One label for each of `rows` rows, i64 [rows] or [rows,1]; NULL when not given. */
+hfb_value *hfb_head_row_labels(hfb_nn *nn, const hfb_call *call, const char *name, int64_t rows);
 /* Outputs "loss" (when labels are given) and "logits". */
 void hfb_head_token_logits(hfb_nn *nn, const hfb_call *call, hfb_value *logits, bool shifted);
 /* qa_outputs [2,D] on hidden [B,S,D]; outputs "loss", "start_logits", "end_logits". */

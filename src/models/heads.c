@@ -15,8 +15,7 @@ void hfb_head_token_logits(hfb_nn *nn, const hfb_call *call, hfb_value *logits, 
   hfb_output_add(nn->b, "logits", logits);
 }
 
-/* One label for each of `rows` rows: i64 [rows] or [rows,1]. */
-static hfb_value *row_labels(hfb_nn *nn, const hfb_call *call, const char *name, int64_t rows) {
+hfb_value *hfb_head_row_labels(hfb_nn *nn, const hfb_call *call, const char *name, int64_t rows) {
   hfb_value *labels = hfb_call_arg(call, name);
   if (labels == NULL) return NULL;
   bool fits = labels->dtype == HFB_I64 && hfb_shape_elements(&labels->shape) == rows &&
@@ -47,8 +46,8 @@ void hfb_head_question_answering(hfb_nn *nn, const hfb_call *call, hfb_value *hi
 void hfb_head_spans(hfb_nn *nn, const hfb_call *call, hfb_value *logits) {
   hfb_value *start_logits = span_logits(nn, call, logits, 0);
   hfb_value *end_logits = span_logits(nn, call, logits, 1);
-  hfb_value *start = row_labels(nn, call, "start_positions", call->batch);
-  hfb_value *end = row_labels(nn, call, "end_positions", call->batch);
+  hfb_value *start = hfb_head_row_labels(nn, call, "start_positions", call->batch);
+  hfb_value *end = hfb_head_row_labels(nn, call, "end_positions", call->batch);
   if (start != NULL && end != NULL) {
     hfb_output_add(nn->b, "loss", hfb_nn_span_loss(nn, start_logits, end_logits, start, end));
   }
@@ -135,14 +134,14 @@ void hfb_head_token_classification(hfb_nn *nn, const hfb_call *call, hfb_value *
 }
 
 void hfb_head_next_sentence(hfb_nn *nn, const hfb_call *call, hfb_value *logits) {
-  hfb_value *labels = row_labels(nn, call, "labels", call->batch);
+  hfb_value *labels = hfb_head_row_labels(nn, call, "labels", call->batch);
   if (labels != NULL) hfb_output_add(nn->b, "loss", hfb_nn_cross_entropy(nn, logits, labels));
   hfb_output_add(nn->b, "logits", logits);
 }
 
 void hfb_head_pretraining(hfb_nn *nn, const hfb_call *call, const hfb_pretraining *heads) {
   hfb_value *tokens = hfb_call_ids(nn, call, "labels", call->batch, call->length);
-  hfb_value *relations = row_labels(nn, call, heads->relation_label, call->batch);
+  hfb_value *relations = hfb_head_row_labels(nn, call, heads->relation_label, call->batch);
   if (tokens != NULL && (relations != NULL || heads->relation_optional)) {
     hfb_value *loss = hfb_nn_cross_entropy(nn, heads->predictions, tokens);
     if (relations != NULL) loss = hfb_add(nn->b, loss, hfb_nn_cross_entropy(nn, heads->relation, relations));
@@ -156,7 +155,7 @@ void hfb_head_multiple_choice(hfb_nn *nn, const hfb_call *call, hfb_value *poole
   int64_t batch = call->batch / call->choices;
   hfb_value *scores = hfb_nn_linear(nn, "classifier", hfb_nn_dropout(nn, pooled, dropout), 1, true);
   hfb_value *logits = hfb_reshape(nn->b, scores, 2, (int64_t[]){batch, call->choices});
-  hfb_value *labels = row_labels(nn, call, "labels", batch);
+  hfb_value *labels = hfb_head_row_labels(nn, call, "labels", batch);
   if (labels != NULL) hfb_output_add(nn->b, "loss", hfb_nn_cross_entropy(nn, logits, labels));
   hfb_output_add(nn->b, "logits", logits);
 }

@@ -74,8 +74,15 @@ enum {
   HFB_MODEL_MORE = 1 << 6 /* not one of the 52: listed under `more` */
 };
 
-/* Images or sound in place of ids. */
-typedef enum hfb_ids_rule { HFB_IDS_VOCAB, HFB_IDS_VOCAB_LAST_EOS, HFB_IDS_ZERO, HFB_IDS_PIXELS, HFB_IDS_WAVES } hfb_ids_rule;
+typedef enum hfb_ids_rule {
+  HFB_IDS_VOCAB,
+  HFB_IDS_VOCAB_LAST_EOS,
+  HFB_IDS_ZERO,
+  HFB_IDS_PIXELS,      /* images in place of ids */
+  HFB_IDS_WAVES,       /* sound in place of ids */
+  HFB_IDS_TEXT_PIXELS, /* texts that end, and an image for each */
+  HFB_IDS_TEXT_REGIONS /* texts, and 42 regions of an image for each: their features and places */
+} hfb_ids_rule;
 typedef enum hfb_decoder_rule { HFB_DECODER_NONE, HFB_DECODER_SAME_IDS } hfb_decoder_rule;
 typedef enum hfb_labels_rule {
   HFB_LABELS_VOCAB,          /* labels in [0,vocab) of (batch,seq) */
@@ -85,7 +92,9 @@ typedef enum hfb_labels_rule {
   HFB_LABELS_ZERO,           /* labels in [0,1) of (batch,seq) */
   HFB_LABELS_SENTENCE_ORDER, /* labels in [0,vocab) of (batch,seq), sentence_order_label in [0,1) of (batch) */
   HFB_LABELS_TRANSCRIPT,     /* attention_mask in [0,2) of (batch,seq), labels in [0,vocab) of (batch,100) */
+  HFB_LABELS_ANSWERS,        /* labels in [0,num_qa_labels) of (batch) */
   HFB_LABELS_PATCHES,        /* bool_masked_pos of (batch,patches), half of them */
+  HFB_LABELS_PAIRS,          /* none: the loss asks which text belongs to which image */
   HFB_LABELS_NONE            /* the class has no loss */
 } hfb_labels_rule;
 

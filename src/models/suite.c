@@ -55,18 +55,29 @@ static hfb_suite_input *append(hfb_suite_input *inputs, int *count, const char *
   return input;
 }
 
-/* Images of the configuration's size; their number of patches is the length of the sequence. */
+static void append_normal(hfb_suite_input *inputs, int *count, const char *name, hfb_shape shape) {
+  hfb_suite_input *input = append(inputs, count, name, shape, 1);
+  input->input.dtype = HFB_F32;
+  input->normal = true;
+}
+
+/* Images of the size of the nested configuration, "" for the outer one. */
+static void append_pixels(const hfb_config *config, const char *nested, int64_t batch, hfb_suite_input *inputs,
+                          int *count) {
+  int64_t size = hfb_config_int(config, hfb_field_of(nested, "image_size").text);
+  int64_t channels = hfb_config_int(config, hfb_field_of(nested, "num_channels").text);
+  append_normal(inputs, count, "pixel_values", hfb_shape_of(4, (int64_t[]){batch, channels, size, size}));
+}
+
+/* Images alone; their number of patches is the length of the sequence. */
 static hfb_status append_images(const hfb_model_row *row, const hfb_config *config, int64_t batch, int64_t seq,
                                 hfb_suite_input *inputs, int *count) {
-  int64_t size = hfb_config_int(config, "image_size"), side = size / hfb_config_int(config, "patch_size");
+  int64_t side = hfb_config_int(config, "image_size") / hfb_config_int(config, "patch_size");
   if (seq != row->seq_len) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s reads images: its sequence length is %d, not %lld", row->name,
                     row->seq_len, (long long)seq);
   }
-  hfb_shape image = hfb_shape_of(4, (int64_t[]){batch, hfb_config_int(config, "num_channels"), size, size});
-  hfb_suite_input *pixels = append(inputs, count, "pixel_values", image, 1);
-  pixels->input.dtype = HFB_F32;
-  pixels->normal = true;
+  append_pixels(config, "", batch, inputs, count);
   if (row->labels == HFB_LABELS_PATCHES) {
     hfb_shape patches = hfb_shape_of(2, (int64_t[]){batch, side * side});
     append(inputs, count, "bool_masked_pos", patches, 2)->input.dtype = HFB_BOOL;
@@ -83,9 +94,7 @@ static void append_waves(const hfb_model_row *row, const hfb_config *config, int
                          hfb_suite_input *inputs, int *count) {
   enum { TRANSCRIPT_LENGTH = 100, TRANSCRIPT_DRAWN = 7 };
   hfb_shape samples = hfb_shape_of(2, (int64_t[]){batch, seq});
-  hfb_suite_input *waves = append(inputs, count, "input_values", samples, 1);
-  waves->input.dtype = HFB_F32;
-  waves->normal = true;
+  append_normal(inputs, count, "input_values", samples);
   if (row->labels == HFB_LABELS_TRANSCRIPT) {
     append(inputs, count, "attention_mask", samples, 2);
     append(inputs, count, "labels", hfb_shape_of(2, (int64_t[]){batch, TRANSCRIPT_LENGTH}),
@@ -93,6 +102,20 @@ static void append_waves(const hfb_model_row *row, const hfb_config *config, int
         ->drawn = TRANSCRIPT_DRAWN;
   } else if (row->labels == HFB_LABELS_CLASSES_LESS_1) {
     append(inputs, count, "labels", hfb_shape_of(1, &batch), hfb_config_int(config, "num_labels") - 1);
+  }
+}
+
+enum { REGIONS = 42 };
+
+/* What belongs to the texts besides. */
+static void append_company(const hfb_model_row *row, const hfb_config *config, int64_t batch, hfb_suite_input *inputs,
+                           int *count) {
+  if (row->ids == HFB_IDS_TEXT_PIXELS) append_pixels(config, "vision_config", batch, inputs, count);
+  if (row->ids != HFB_IDS_TEXT_REGIONS) return;
+  static const char *const names[][2] = {{"visual_feats", "visual_feat_dim"}, {"visual_pos", "visual_pos_dim"}};
+  for (int i = 0; i < 2; i++) {
+    int64_t dims[] = {batch, REGIONS, hfb_config_int(config, names[i][1])};
+    append_normal(inputs, count, names[i][0], hfb_shape_of(3, dims));
   }
 }
 
@@ -108,11 +131,15 @@ hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *co
     append_waves(row, config, batch, seq, out_inputs, out_count);
     return HFB_OK;
   }
-  int64_t vocab = hfb_config_int(config, "vocab_size");
+  const char *text = row->ids == HFB_IDS_TEXT_PIXELS ? "text_config" : "";
+  int64_t vocab = hfb_config_int(config, hfb_field_of(text, "vocab_size").text);
   hfb_shape tokens = hfb_shape_of(2, (int64_t[]){batch, seq}), rows_only = hfb_shape_of(1, (int64_t[]){batch});
   int count = 0;
   hfb_suite_input *ids = append(out_inputs, &count, "input_ids", tokens, row->ids == HFB_IDS_ZERO ? 1 : vocab);
-  if (row->ids == HFB_IDS_VOCAB_LAST_EOS) ids->last = hfb_config_int(config, "eos_token_id");
+  if (row->ids == HFB_IDS_VOCAB_LAST_EOS || row->ids == HFB_IDS_TEXT_PIXELS) {
+    ids->last = hfb_config_int(config, hfb_field_of(text, "eos_token_id").text);
+  }
+  append_company(row, config, batch, out_inputs, &count);
   if (row->decoder == HFB_DECODER_SAME_IDS) {
     append(out_inputs, &count, "decoder_input_ids", tokens, vocab)->copy_of = 0;
   }
@@ -131,8 +158,12 @@ hfb_status hfb_model_suite_inputs(const hfb_model_row *row, const hfb_config *co
       append(out_inputs, &count, "labels", tokens, vocab);
       append(out_inputs, &count, "sentence_order_label", rows_only, 1);
       break;
+    case HFB_LABELS_ANSWERS:
+      append(out_inputs, &count, "labels", rows_only, hfb_config_int(config, "num_qa_labels"));
+      break;
     case HFB_LABELS_TRANSCRIPT:
     case HFB_LABELS_PATCHES:
+    case HFB_LABELS_PAIRS:
     case HFB_LABELS_NONE: break;
   }
   *out_count = count;

@@ -22,59 +22,10 @@ static const hfb_field fields[] = {
 
 #define MASK_SUM_EPS 1e-5 /* keeps the loss without masked patches finite */
 
-/* How an image falls into patches. */
-typedef struct grid {
-  int64_t batch, side; /* patches along each side */
-  int64_t patch, channels;
-} grid;
-
-static grid grid_of(hfb_nn *nn, const hfb_call *call) {
-  int64_t image = hfb_call_int(call, "image_size");
-  grid g = {
-      .batch = call->batch, .patch = hfb_call_int(call, "patch_size"), .channels = hfb_call_int(call, "num_channels")};
-  g.side = image / g.patch;
-  hfb_shape expected = hfb_shape_of(4, (int64_t[]){g.batch, g.channels, image, image});
-  const hfb_value *pixels = hfb_call_arg(call, "pixel_values");
-  if (g.side < 1) {
-    hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT, "image_size %lld holds no patch of patch_size %lld", (long long)image,
-                     (long long)g.patch);
-  } else if (pixels != NULL && !hfb_shape_equal(&pixels->shape, &expected)) {
-    char shape[HFB_SHAPE_TEXT_BYTES];
-    hfb_builder_fail(nn->b, HFB_INVALID_ARGUMENT,
-                     "argument 'pixel_values' is %s; num_channels and image_size need "
-                     "[%lld,%lld,%lld,%lld]",
-                     hfb_shape_print(&pixels->shape, shape, sizeof shape), (long long)g.batch, (long long)g.channels,
-                     (long long)image, (long long)image);
-  }
-  return g;
-}
-
 /* ---- Embeddings ---- */
 
-/* nn.Conv2d whose kernel and stride are a patch, as a product: pixels [B,C,I,I] -> [B,patches,D]. First the rows of a
- * patch come together, then its channels: two moves of rank 4, where one would have rank 6. A border that fills no
- * patch is not read. */
-static hfb_value *project_patches(hfb_nn *nn, const grid *g, hfb_value *pixels, int64_t width) {
-  hfb_builder *b = nn->b;
-  int64_t n = g->side, p = g->patch, c = g->channels;
-  hfb_scope_push(b, "patch_embeddings.projection");
-  hfb_value *weight =
-      hfb_parameter(b, "weight", hfb_shape_of(4, (int64_t[]){width, c, p, p}), hfb_init_normal(nn->init_std));
-  hfb_value *bias = hfb_parameter(b, "bias", hfb_shape_of(1, &width), hfb_init_constant(0));
-  hfb_scope_pop(b);
-  if (pixels != NULL && pixels->shape.dim[2] != n * p) {
-    pixels = hfb_slice(b, hfb_slice(b, pixels, 2, 0, n * p), 3, 0, n * p);
-  }
-  hfb_value *x = hfb_reshape(b, pixels, 4, (int64_t[]){g->batch * c * n, p, n, p});
-  x = hfb_transpose(b, x, (int[]){0, 2, 1, 3});
-  x = hfb_reshape(b, x, 4, (int64_t[]){g->batch, c, n * n, p * p});
-  x = hfb_transpose(b, x, (int[]){0, 2, 1, 3});
-  x = hfb_reshape(b, x, 3, (int64_t[]){g->batch, n * n, c * p * p});
-  return hfb_linear_op(b, x, hfb_reshape(b, weight, 2, (int64_t[]){width, c * p * p}), bias, true);
-}
-
 /* bool_masked_pos [B,patches], NULL when not given. */
-static hfb_value *masked_patches(hfb_nn *nn, const hfb_call *call, const grid *g) {
+static hfb_value *masked_patches(hfb_nn *nn, const hfb_call *call, const hfb_image_grid *g) {
   hfb_value *mask = hfb_call_arg(call, "bool_masked_pos");
   hfb_shape expected = hfb_shape_of(2, (int64_t[]){g->batch, g->side * g->side});
   if (mask == NULL || (mask->dtype == HFB_BOOL && hfb_shape_equal(&mask->shape, &expected))) return mask;
@@ -86,7 +37,7 @@ static hfb_value *masked_patches(hfb_nn *nn, const hfb_call *call, const grid *g
 }
 
 /* The class token, then the patches, masked ones replaced by mask_token; with_mask_token: the class has one. */
-static hfb_value *embed(hfb_nn *nn, const hfb_call *call, const grid *g, bool with_mask_token) {
+static hfb_value *embed(hfb_nn *nn, const hfb_call *call, const hfb_image_grid *g, bool with_mask_token) {
   hfb_builder *b = nn->b;
   int64_t width = hfb_call_int(call, "hidden_size"), patches = g->side * g->side;
   hfb_shape token = hfb_shape_of(3, (int64_t[]){1, 1, width});
@@ -95,7 +46,8 @@ static hfb_value *embed(hfb_nn *nn, const hfb_call *call, const grid *g, bool wi
   if (with_mask_token) mask_token = hfb_parameter(b, "mask_token", token, hfb_init_constant(0));
   hfb_value *positions = hfb_parameter(b, "position_embeddings", hfb_shape_of(3, (int64_t[]){1, patches + 1, width}),
                                        hfb_init_normal(nn->init_std));
-  hfb_value *x = project_patches(nn, g, hfb_call_arg(call, "pixel_values"), width);
+  hfb_value *pixels = hfb_call_arg(call, "pixel_values");
+  hfb_value *x = hfb_nn_patch_convolution(nn, "patch_embeddings.projection", pixels, g->patch, width, true);
   hfb_value *mask = with_mask_token ? masked_patches(nn, call, g) : NULL;
   if (mask != NULL) {
     mask = hfb_cast(b, hfb_reshape(b, mask, 3, (int64_t[]){g->batch, patches, 1}), HFB_F32);
@@ -150,7 +102,7 @@ static hfb_value *layer(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
 }
 
 /* ViTModel under the caller's scope, without its pooler: [B,1+patches,D]. */
-static hfb_value *model(hfb_nn *nn, const hfb_call *call, const grid *g, bool with_mask_token) {
+static hfb_value *model(hfb_nn *nn, const hfb_call *call, const hfb_image_grid *g, bool with_mask_token) {
   nn->init_std = hfb_call_float(call, "initializer_range");
   hfb_call_check_heads(nn, call, "hidden_size", "num_attention_heads");
   hfb_value *x = embed(nn, call, g, with_mask_token);
@@ -163,7 +115,7 @@ static hfb_value *model(hfb_nn *nn, const hfb_call *call, const grid *g, bool wi
 }
 
 /* The same under "vit". */
-static hfb_value *inner_model(hfb_nn *nn, const hfb_call *call, const grid *g, bool with_mask_token) {
+static hfb_value *inner_model(hfb_nn *nn, const hfb_call *call, const hfb_image_grid *g, bool with_mask_token) {
   hfb_scope_push(nn->b, "vit");
   hfb_value *x = model(nn, call, g, with_mask_token);
   hfb_scope_pop(nn->b);
@@ -178,7 +130,7 @@ static hfb_value *first_token(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
 }
 
 static void bare_model(hfb_nn *nn, const hfb_call *call) {
-  grid g = grid_of(nn, call);
+  hfb_image_grid g = hfb_call_image_grid(nn, call, "");
   hfb_value *x = model(nn, call, &g, false);
   hfb_value *pooled =
       hfb_nn_linear(nn, "pooler.dense", first_token(nn, call, x), hfb_call_int(call, "hidden_size"), true);
@@ -187,13 +139,13 @@ static void bare_model(hfb_nn *nn, const hfb_call *call) {
 }
 
 static void image_classification(hfb_nn *nn, const hfb_call *call) {
-  grid g = grid_of(nn, call);
+  hfb_image_grid g = hfb_call_image_grid(nn, call, "");
   hfb_value *x = first_token(nn, call, inner_model(nn, call, &g, false));
   hfb_head_classification(nn, call, hfb_nn_linear(nn, "classifier", x, hfb_call_int(call, "num_labels"), true));
 }
 
 /* nn.Conv2d with a kernel of one patch, then nn.PixelShuffle(stride): [B,1+patches,D] -> [B,C,I,I]. */
-static hfb_value *decode(hfb_nn *nn, const hfb_call *call, const grid *g, hfb_value *x) {
+static hfb_value *decode(hfb_nn *nn, const hfb_call *call, const hfb_image_grid *g, hfb_value *x) {
   hfb_builder *b = nn->b;
   int64_t width = hfb_call_int(call, "hidden_size"), stride = hfb_call_int(call, "encoder_stride"), n = g->side;
   int64_t out = stride * stride * g->channels;
@@ -210,7 +162,7 @@ static hfb_value *decode(hfb_nn *nn, const hfb_call *call, const grid *g, hfb_va
 }
 
 /* The mean distance from the pixels of masked patches. mask bool [B,patches]. */
-static hfb_value *reconstruction_loss(hfb_nn *nn, const hfb_call *call, const grid *g, hfb_value *image,
+static hfb_value *reconstruction_loss(hfb_nn *nn, const hfb_call *call, const hfb_image_grid *g, hfb_value *image,
                                       hfb_value *mask) {
   hfb_builder *b = nn->b;
   int64_t n = g->side, p = g->patch, all[] = {g->batch, 1, n * p, n * p};
@@ -226,7 +178,7 @@ static hfb_value *reconstruction_loss(hfb_nn *nn, const hfb_call *call, const gr
 
 static void masked_image_modeling(hfb_nn *nn, const hfb_call *call) {
   int64_t stride = hfb_call_int(call, "encoder_stride");
-  grid g = grid_of(nn, call);
+  hfb_image_grid g = hfb_call_image_grid(nn, call, "");
   hfb_value *mask = masked_patches(nn, call, &g);
   if (mask != NULL && (g.patch != stride || g.side * g.patch != hfb_call_int(call, "image_size"))) {
     hfb_builder_fail(

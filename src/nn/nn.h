@@ -88,6 +88,12 @@ typedef struct hfb_nn_spans {
 /* Which of `length` places of each row training hides, by _compute_mask_indices of transformers: bool [batch,length],
  * NULL when nothing is hidden. lengths: i64 [batch], places that count, from the first one on; NULL: all. */
 hfb_value *hfb_nn_spec_augment(hfb_nn *nn, const hfb_nn_spans *how, int64_t batch, int64_t length, hfb_value *lengths);
+/* ---- Images (patches.c) ---- */
+
+/* nn.Conv2d whose kernel and stride are a patch: weight [width,C,patch,patch] N(0, init_std), bias [width] zeros;
+ * pixels [B,C,H,W] -> [B,patches,width], row by row. A border that fills no patch is not read. */
+hfb_value *hfb_nn_patch_convolution(hfb_nn *nn, const char *name, hfb_value *pixels, int64_t patch, int64_t width,
+                                    bool with_bias);
 
 /* ---- Activations by their ACT2FN name (activations.def, activations.c) ---- */
 
