@@ -133,20 +133,34 @@ static void check_order(const hfb_schedule *s) {
   }
 }
 
-/* No two values in the arena that live at the same time may share bytes; a step's result may lie over an operand that
- * dies in it, when they are read and written element by element. */
+static bool is_placed(const hfb_storage *storage) {
+  return (storage->kind == HFB_STORAGE_ARENA || storage->kind == HFB_STORAGE_OUTPUT) && storage->bytes > 0;
+}
+
+/* Outputs lie in their own memory and live to the end; what lies there before them does not reach into the arena. */
+static void check_place(const hfb_schedule *s, const hfb_storage *storage) {
+  const int64_t end = storage->offset + storage->bytes;
+  assert_true(storage->offset >= 0 && end <= s->output_bytes + s->arena_bytes);
+  assert_true(storage->offset >= s->output_bytes || end <= s->output_bytes);
+  if (storage->kind != HFB_STORAGE_OUTPUT) return;
+  assert_true(end <= s->output_bytes);
+  assert_int_equal(storage->last_step, s->step_count);
+}
+
+/* No two values that live at the same time may share bytes; a step's result may lie over an operand that dies in it,
+ * when they are read and written element by element. */
 static void check_lives(const hfb_schedule *s) {
   for (int i = 0; i < s->step_count; i++) {
     for (int r = 0; r < s->steps[i].result_count; r++) {
       const hfb_value *value = s->steps[i].results[r];
       const hfb_storage *written = &s->storage[value->id];
-      if (written->kind != HFB_STORAGE_ARENA || written->bytes == 0) continue;
-      assert_true(written->offset >= 0 && written->offset + written->bytes <= s->arena_bytes);
+      if (!is_placed(written)) continue;
+      check_place(s, written);
       for (int n = 0; n < s->graph->node_count; n++) {
         for (int q = 0; q < s->graph->nodes[n]->result_count; q++) {
           const hfb_value *other_value = &s->graph->nodes[n]->results[q];
           const hfb_storage *other = &s->storage[other_value->id];
-          if (other == written || other->kind != HFB_STORAGE_ARENA || other->bytes == 0) continue;
+          if (other == written || !is_placed(other)) continue;
           if (other->first_step > i || other->last_step < i) continue;
           if (other->offset + other->bytes <= written->offset || written->offset + written->bytes <= other->offset)
             continue;

@@ -238,22 +238,6 @@ static hfb_status run_kernel(hfb_program *program, int index, const hfb_step *st
   return status;
 }
 
-hfb_status hfb_program_allocate_output(hfb_program *program, const hfb_value *value) {
-  hfb_tensor *tensor = &program->output_storages[program->schedule->storage[value->id].index];
-  HFB_TRY(hfb_tensor_create(program->device, value->dtype, &value->shape, tensor));
-  program->storages[value->id] = tensor->data;
-  return HFB_OK;
-}
-
-static hfb_status allocate_results(hfb_program *program, const hfb_step *step) {
-  for (int r = 0; r < step->result_count; r++) {
-    const hfb_value *value = step->results[r];
-    if (program->schedule->storage[value->id].kind == HFB_STORAGE_OUTPUT)
-      HFB_TRY(hfb_program_allocate_output(program, value));
-  }
-  return HFB_OK;
-}
-
 typedef hfb_status (*run_step_fn)(hfb_program *program, int index, const hfb_step *step);
 
 hfb_status hfb_program_execute(hfb_program *program) {
@@ -268,7 +252,6 @@ hfb_status hfb_program_execute(hfb_program *program) {
   if (s->scratch_bytes) HFB_TRY(hfb_pool_reserve_scratch(hfb_device_pool(program->device), s->scratch_bytes));
   for (int i = 0; i < s->step_count; i++) {
     const int64_t start_ns = program->step_ns ? hfb_clock_ns() : 0;
-    HFB_TRY(allocate_results(program, &s->steps[i]));
     HFB_TRY(run_step[s->steps[i].kind](program, i, &s->steps[i]));
     if (program->step_ns) program->step_ns[i] += hfb_clock_ns() - start_ns;
     program->stats.kernels_run++;

@@ -84,7 +84,6 @@ static hfb_status bind_functions(hfb_program *p) {
   HFB_TRY(hfb_mem_alloc(steps, sizeof *p->packed_of, &p->packed_of));
   HFB_TRY(hfb_mem_alloc(steps, sizeof *p->packed, &p->packed));
   HFB_TRY(hfb_mem_alloc((size_t)p->graph->value_count + 1, sizeof *p->storages, &p->storages));
-  HFB_TRY(hfb_mem_alloc((size_t)s->output_storage_count + 1, sizeof *p->output_storages, &p->output_storages));
   for (int i = 0; i < s->step_count; i++) {
     p->packed_of[i] = -1;
     for (int c = 0; c < HFB_STEP_MAX_LOOPS; c++) {
@@ -270,19 +269,6 @@ static hfb_status check_ids(const hfb_program *p, const hfb_tensor *inputs) {
   return HFB_OK;
 }
 
-/* What no step wrote: outputs without elements. */
-static hfb_status allocate_rest(hfb_program *p) {
-  for (int i = 0; i < p->graph->node_count; i++) {
-    for (int r = 0; r < p->graph->nodes[i]->result_count; r++) {
-      const hfb_value *value = &p->graph->nodes[i]->results[r];
-      const hfb_storage *storage = &p->schedule->storage[value->id];
-      if (storage->kind != HFB_STORAGE_OUTPUT || p->output_storages[storage->index].buffer) continue;
-      HFB_TRY(hfb_program_allocate_output(p, value));
-    }
-  }
-  return HFB_OK;
-}
-
 /* The tensor of one output: a view of its storage. Inputs and parameters that are outputs are copied, since the caller
  * owns what it gets. */
 static hfb_status make_output(hfb_program *p, int index, hfb_tensor *out) {
@@ -293,7 +279,7 @@ static hfb_status make_output(hfb_program *p, int index, hfb_tensor *out) {
   memcpy(seen.strides, view->strides, sizeof seen.strides);
   seen.data = (char *)p->storages[view->base->id] + view->offset * (int64_t)hfb_dtype_bytes(value->dtype);
   if (storage->kind == HFB_STORAGE_OUTPUT) {
-    seen.buffer = p->output_storages[storage->index].buffer;
+    seen.buffer = p->output_memory.buffer;
     *out = hfb_tensor_retain(&seen);
     return HFB_OK;
   }
@@ -304,33 +290,42 @@ static size_t update_bytes(const hfb_update *update) {
   return (size_t)hfb_shape_elements(&update->value->shape) * hfb_dtype_bytes(update->value->dtype);
 }
 
-/* New values that could not be written over the old ones. They may be parameters themselves, so that all are read
- * before any is written. */
+/* New values that could not be written over the old ones. Those that lie in parameters, which may be written as well,
+ * are saved before any is. */
 static hfb_status copy_updates(hfb_program *p) {
   const hfb_schedule *s = p->schedule;
-  void **copies = NULL;
-  HFB_TRY(hfb_mem_alloc((size_t)s->copied_update_count + 1, sizeof *copies, &copies));
+  void **saved = NULL;
+  HFB_TRY(hfb_mem_alloc((size_t)s->copied_update_count + 1, sizeof *saved, &saved));
   hfb_status status = HFB_OK;
   for (int i = 0; i < s->copied_update_count && status == HFB_OK; i++) {
+    const hfb_value *value = s->copied_updates[i]->value;
     const size_t bytes = update_bytes(s->copied_updates[i]);
-    status = hfb_mem_alloc(bytes ? bytes : 1, 1, &copies[i]);
-    if (status == HFB_OK && bytes) memcpy(copies[i], p->storages[s->copied_updates[i]->value->id], bytes);
+    if (s->storage[value->id].kind != HFB_STORAGE_PARAMETER || bytes == 0) continue;
+    status = hfb_device_alloc(p->device, bytes, &saved[i]);
+    if (status == HFB_OK) memcpy(saved[i], p->storages[value->id], bytes);
   }
   for (int i = 0; i < s->copied_update_count && status == HFB_OK; i++) {
-    const size_t bytes = update_bytes(s->copied_updates[i]);
-    if (bytes) memcpy(p->storages[s->copied_updates[i]->parameter->id], copies[i], bytes);
+    const hfb_update *update = s->copied_updates[i];
+    const size_t bytes = update_bytes(update);
+    if (bytes) memcpy(p->storages[update->parameter->id], saved[i] ? saved[i] : p->storages[update->value->id], bytes);
   }
-  for (int i = 0; i < s->copied_update_count; i++) hfb_mem_free(copies[i]);
-  hfb_mem_free(copies);
+  for (int i = 0; i < s->copied_update_count; i++) {
+    if (saved[i]) hfb_device_free(p->device, saved[i], update_bytes(s->copied_updates[i]));
+  }
+  hfb_mem_free(saved);
   return status;
 }
 
-static void place_in_arena(hfb_program *p, char *arena) {
+static void place_values(hfb_program *p, char *arena) {
+  const int64_t output_bytes = p->schedule->output_bytes;
   for (int i = 0; i < p->graph->node_count; i++) {
     for (int r = 0; r < p->graph->nodes[i]->result_count; r++) {
       const int id = p->graph->nodes[i]->results[r].id;
       const hfb_storage *storage = &p->schedule->storage[id];
-      if (storage->kind == HFB_STORAGE_ARENA) p->storages[id] = arena ? arena + storage->offset : NULL;
+      if (storage->kind != HFB_STORAGE_ARENA && storage->kind != HFB_STORAGE_OUTPUT) continue;
+      if (storage->bytes == 0) p->storages[id] = p->output_memory.data;
+      else if (storage->offset < output_bytes) p->storages[id] = (char *)p->output_memory.data + storage->offset;
+      else p->storages[id] = arena + (storage->offset - output_bytes);
     }
   }
 }
@@ -346,20 +341,22 @@ static hfb_status make_outputs(hfb_program *p, hfb_tensor *outputs) {
   return status;
 }
 
-/* Outputs come before the copied updates: they may show what a parameter held. */
-static hfb_status run_in_arena(hfb_program *p, hfb_tensor *outputs) {
+/* Outputs come before the copied updates: they may show what a parameter held. Without such updates the working memory
+ * goes first, so that outputs that are copies take its place. */
+static hfb_status run_in_memory(hfb_program *p, hfb_tensor *outputs) {
   void *arena = NULL;
   const size_t bytes = (size_t)p->schedule->arena_bytes;
+  const bool has_copies = p->schedule->copied_update_count > 0;
   if (bytes) HFB_TRY(hfb_device_alloc(p->device, bytes, &arena));
-  place_in_arena(p, arena);
+  place_values(p, arena);
   hfb_status status = hfb_program_execute(p);
-  if (status == HFB_OK) status = allocate_rest(p);
+  if (arena && !has_copies) hfb_device_free(p->device, arena, bytes);
   if (status == HFB_OK) status = make_outputs(p, outputs);
-  if (status == HFB_OK && p->schedule->copied_update_count > 0) {
+  if (status == HFB_OK && has_copies) {
     status = copy_updates(p);
     for (int i = 0; status != HFB_OK && i < p->graph->output_count; i++) hfb_tensor_release(&outputs[i]);
   }
-  if (arena) hfb_device_free(p->device, arena, bytes);
+  if (arena && has_copies) hfb_device_free(p->device, arena, bytes);
   return status;
 }
 
@@ -370,8 +367,10 @@ static hfb_status native_run(hfb_program *p, const hfb_tensor *inputs, hfb_tenso
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "input %d is not row-major; copy it first", i);
     p->storages[p->graph->inputs[i]->id] = inputs[i].data;
   }
-  hfb_status status = run_in_arena(p, outputs);
-  for (int i = 0; i < p->schedule->output_storage_count; i++) hfb_tensor_release(&p->output_storages[i]);
+  const hfb_shape all = {.rank = 1, .dim = {p->schedule->output_bytes}};
+  HFB_TRY(hfb_tensor_create(p->device, HFB_BOOL, &all, &p->output_memory));
+  hfb_status status = run_in_memory(p, outputs);
+  hfb_tensor_release(&p->output_memory);
   return status;
 }
 
@@ -394,7 +393,6 @@ static void native_destroy(hfb_program *p) {
   hfb_mem_free(p->packed_of);
   hfb_mem_free(p->packed);
   hfb_mem_free(p->storages);
-  hfb_mem_free(p->output_storages);
   hfb_mem_free(p->id_checks);
   hfb_mem_free(p->step_ns);
   hfb_mem_free(p);

@@ -433,9 +433,9 @@ static const hfb_value *storage_behind(const hfb_partition *p, const hfb_value *
   return value;
 }
 
-int hfb_partition_assign_storage(const hfb_partition *p, hfb_storage *storage) {
+void hfb_partition_assign_storage(const hfb_partition *p, hfb_storage *storage) {
   const hfb_graph *graph = p->graph;
-  int constants = 0, outputs = 0;
+  int constants = 0;
   memset(storage, 0, (size_t)graph->value_count * sizeof *storage);
   for (int i = 0; i < graph->node_count; i++) {
     for (int r = 0; r < graph->nodes[i]->result_count; r++) {
@@ -459,7 +459,6 @@ int hfb_partition_assign_storage(const hfb_partition *p, hfb_storage *storage) {
   }
   for (int i = 0; i < graph->output_count; i++) {
     hfb_storage *s = &storage[storage_behind(p, graph->outputs[i].value)->id];
-    if (s->kind == HFB_STORAGE_ARENA) s->kind = HFB_STORAGE_OUTPUT, s->index = outputs++;
+    if (s->kind == HFB_STORAGE_ARENA) s->kind = HFB_STORAGE_OUTPUT;
   }
-  return outputs;
 }

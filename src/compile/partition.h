@@ -66,7 +66,7 @@ bool hfb_is_step(const hfb_node *node);
 bool hfb_partition_view(const hfb_partition *partition, const hfb_storage *storage, const hfb_value *value,
                         hfb_view *out_view, const hfb_value **out_blocker);
 
-/* Sets `storage` of every stored value: kind, index, strides, bytes. Returns the number of output storages. */
-int hfb_partition_assign_storage(const hfb_partition *partition, hfb_storage *storage);
+/* Sets `storage` of every stored value: kind, index, strides, bytes. */
+void hfb_partition_assign_storage(const hfb_partition *partition, hfb_storage *storage);
 
 #endif

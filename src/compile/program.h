@@ -43,16 +43,12 @@ struct hfb_program {
   int packed_count;
   int64_t *step_ns;  /* by step, over all runs; NULL when not profiled */
   void **storages;   /* by value id: where it is in this run */
-  hfb_tensor *output_storages; /* by output storage, during a run */
+  hfb_tensor output_memory; /* of all outputs, bytes; during a run */
   hfb_id_check *id_checks;
   int id_check_count;
 };
 
-/* Memory for a value that escapes. */
-hfb_status hfb_program_allocate_output(hfb_program *program, const hfb_value *value) HFB_MUST_USE;
-
-/* Runs the steps; `storages` of inputs, parameters, constants and the arena are set. Outputs get their memory when the
- * step that writes them begins: gradients take the place of activations that are gone by then. */
+/* Runs the steps; `storages` are set. */
 hfb_status hfb_program_execute(hfb_program *program) HFB_MUST_USE;
 
 #endif

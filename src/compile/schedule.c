@@ -381,7 +381,7 @@ static hfb_status try_schedule(attempt *a) {
   a->blocked = false;
   hfb_partition_sweep(a->p);
   s->step_count = 0;
-  s->output_storage_count = hfb_partition_assign_storage(a->p, s->storage);
+  hfb_partition_assign_storage(a->p, s->storage);
   for (int i = 0; i < s->graph->node_count; i++) {
     for (int r = 0; r < s->graph->nodes[i]->result_count; r++) {
       const hfb_value *value = &s->graph->nodes[i]->results[r];
@@ -461,8 +461,9 @@ hfb_status hfb_step_print(const hfb_schedule *schedule, int index, hfb_strbuf *o
 }
 
 hfb_status hfb_schedule_print(const hfb_schedule *schedule, hfb_strbuf *out_text) {
-  hfb_strbuf_printf(out_text, "schedule of \"%s\": %d steps, %lld bytes of working memory\n", schedule->graph->name,
-                    schedule->step_count, (long long)schedule->arena_bytes);
+  hfb_strbuf_printf(out_text, "schedule of \"%s\": %d steps, %lld bytes of outputs, %lld of working memory\n",
+                    schedule->graph->name, schedule->step_count, (long long)schedule->output_bytes,
+                    (long long)schedule->arena_bytes);
   for (int i = 0; i < schedule->step_count; i++) {
     const hfb_step *step = &schedule->steps[i];
     HFB_TRY(hfb_step_print(schedule, i, out_text));

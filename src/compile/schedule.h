@@ -64,15 +64,15 @@ typedef enum hfb_storage_kind {
   HFB_STORAGE_PARAMETER, /* also of its new value, where that may be written over it */
   HFB_STORAGE_INPUT,
   HFB_STORAGE_CONSTANT,
-  HFB_STORAGE_ARENA,  /* offset in the working memory */
-  HFB_STORAGE_OUTPUT  /* escapes: allocated anew for every run */
+  HFB_STORAGE_ARENA,  /* offset in the memory of the outputs, before those are written, or behind it */
+  HFB_STORAGE_OUTPUT  /* escapes: offset in the memory of the outputs, which is allocated anew for every run */
 } hfb_storage_kind;
 
 typedef struct hfb_storage {
   hfb_storage_kind kind;
-  int index;         /* of the parameter, input, constant or output storage */
+  int index;         /* of the parameter, input or constant */
   int64_t bytes;
-  int64_t offset;    /* ARENA */
+  int64_t offset;    /* ARENA and OUTPUT: from output_bytes on in the arena */
   int64_t strides[HFB_MAX_RANK]; /* elements; row-major unless a consumer wants another order */
   int first_step, last_step;     /* life, set by the memory plan */
 } hfb_storage;
@@ -86,8 +86,8 @@ typedef struct hfb_schedule {
   int copied_update_count;
   hfb_storage *storage;   /* by value id */
   hfb_view *output_views; /* by graph output */
-  int output_storage_count;
-  int64_t arena_bytes;    /* the planned peak of working memory */
+  int64_t output_bytes;   /* memory of all outputs; it serves as working memory until they are written */
+  int64_t arena_bytes;    /* the planned peak of working memory beyond that */
   size_t scratch_bytes;   /* row scratch for each worker */
 } hfb_schedule;
 
@@ -104,7 +104,7 @@ hfb_status hfb_schedule_place_updates(hfb_schedule *schedule) HFB_MUST_USE;
  * it is read before, or while, it is written. */
 bool hfb_step_overwrites_safely(const hfb_step *step, const hfb_value *operand, const hfb_value *result);
 
-/* Lifetimes, in-place reuse, offsets; sets arena_bytes. */
+/* Lifetimes, in-place reuse, offsets; sets output_bytes and arena_bytes. */
 hfb_status hfb_memory_plan(hfb_schedule *schedule) HFB_MUST_USE;
 
 /* One line about one step. */
