@@ -2,9 +2,11 @@
  * some neighbours, so that no matrix has queries x keys of the whole sequence. The first chunk's neighbour in front is
  * the last one, as in transformers.
  *
- * Gathering and sorting back go by rows of matrices [tokens * heads, width], which is how projections lie in memory:
- * one kernel where transformers repeats, gathers and copies. exp(scores - logsumexp(scores)) is the softmax that it is.
- */
+ * Where transformers copies each chunk beside its neighbours, the sequence is here as long as all of that once and the
+ * chunks are windows of it that overlap. Tokens are sorted, and put back, as rows of a matrix [tokens * heads, width],
+ * which is how projections lie in memory. exp(scores - logsumexp(scores)) is the softmax that it is.
+ *
+ * Groups: the heads of all sequences, [batch * heads]. */
 #include "models/reformer_attention.h"
 
 #include <math.h>
@@ -38,29 +40,50 @@ static chunks chunks_of(hfb_nn *nn, const hfb_call *call, const char *kind) {
   return (chunks){.size = values[0], .before = values[1], .after = values[2]};
 }
 
-/* [a,b,n*size,..] -> [a,b,n,size,..] */
-static hfb_value *split(hfb_nn *nn, hfb_value *x, int64_t size) {
-  if (x == NULL) return NULL;
-  int64_t dims[HFB_MAX_RANK] = {x->shape.dim[0], x->shape.dim[1], x->shape.dim[2] / size, size};
-  for (int i = 3; i < x->shape.rank; i++) dims[i + 1] = x->shape.dim[i];
-  return hfb_reshape(nn->b, x, x->shape.rank + 1, dims);
+/* How many chunks one is seen with, itself included. */
+static int64_t span(const chunks *c) {
+  return c->before + 1 + c->after;
 }
 
-/* The chunks along dimension 2 moved by `shift`: Python's concatenation of x[shift:] and x[:shift]. */
-static hfb_value *rotate(hfb_nn *nn, hfb_value *x, int64_t shift) {
-  if (x == NULL) return NULL;
-  int64_t count = x->shape.dim[2], start = shift < 0 ? count + shift : shift;
-  if (start <= 0 || start >= count) return x;
-  hfb_value *head = hfb_slice(nn->b, x, 2, start, count), *tail = hfb_slice(nn->b, x, 2, 0, start);
-  return hfb_concat(nn->b, 2, (hfb_value *[]){head, tail}, 2);
-}
-
-/* Each chunk with its neighbours: [a,b,n,size,..] -> [a,b,n,(before+1+after)*size,..]. */
-static hfb_value *look_adjacent(hfb_nn *nn, hfb_value *x, const chunks *c) {
-  hfb_value *parts[2 * NEIGHBOURS_MAX + 1];
+/* x [a,L,..], or [a,L], with the last chunks in front and the first ones behind: [a,L + (before + after) * size,..]. */
+static hfb_value *wrap(hfb_nn *nn, const chunks *c, hfb_value *x) {
+  hfb_value *parts[3];
   int count = 0;
-  for (int64_t i = -c->before; i <= c->after; i++) parts[count++] = i == 0 ? x : rotate(nn, x, i);
-  return count == 1 ? x : hfb_concat(nn->b, count, parts, 3);
+  if (x == NULL) return NULL;
+  int64_t length = x->shape.dim[1], most = c->before > c->after ? c->before : c->after;
+  if (most * c->size > length) {
+    hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "a sequence of %lld chunks has no %lld neighbours of each",
+                     (long long)(length / c->size), (long long)most);
+    return NULL;
+  }
+  if (c->before > 0) parts[count++] = hfb_slice(nn->b, x, 1, length - c->before * c->size, length);
+  parts[count++] = x;
+  if (c->after > 0) parts[count++] = hfb_slice(nn->b, x, 1, 0, c->after * c->size);
+  return count == 1 ? x : hfb_concat(nn->b, count, parts, 1);
+}
+
+/* What is between: [a,L + (before + after) * size,d] -> [a,L,d]. */
+static hfb_value *unwrap(hfb_nn *nn, const chunks *c, hfb_value *x) {
+  if (x == NULL || span(c) == 1) return x;
+  return hfb_slice(nn->b, x, 1, c->before * c->size, x->shape.dim[1] - c->after * c->size);
+}
+
+/* Chunks: [a,n*size,d] -> [a,n,size,d], [a,n*size] -> [a,n,size]. */
+static hfb_value *split(hfb_nn *nn, const chunks *c, hfb_value *x) {
+  if (x == NULL) return NULL;
+  const int64_t *dim = x->shape.dim;
+  return hfb_reshape(nn->b, x, x->shape.rank + 1, (int64_t[]){dim[0], dim[1] / c->size, c->size, dim[2]});
+}
+
+/* The chunks of a wrapped sequence beside their neighbours: [a,L',d] -> [a,n,span*size,d], [a,L'] -> [a,n,span*size].
+ */
+static hfb_value *windows(hfb_nn *nn, const chunks *c, hfb_value *x) {
+  if (x == NULL || span(c) == 1) return split(nn, c, x);
+  const int64_t *dim = x->shape.dim, width = x->shape.rank == 3 ? dim[2] : 1;
+  hfb_value *flat = hfb_reshape(nn->b, x, 2, (int64_t[]){dim[0], dim[1] * width});
+  hfb_value *seen = hfb_unfold(nn->b, flat, span(c) * c->size * width, c->size * width);
+  if (seen == NULL || x->shape.rank == 2) return seen;
+  return hfb_reshape(nn->b, seen, 4, (int64_t[]){dim[0], seen->shape.dim[1], span(c) * c->size, width});
 }
 
 /* ---- Scores ---- */
@@ -130,11 +153,27 @@ static hfb_value *attend(hfb_nn *nn, const hfb_reformer_setting *s, const places
   return hfb_matmul(b, weights, v, false, false);
 }
 
-/* 0 .. S-1 as [1,1,S], and the mask as [B,1,S]: the places of tokens that nobody moved. */
+/* x [B,heads,..] as [B*heads,..]. */
+static hfb_value *grouped(hfb_nn *nn, hfb_value *x) {
+  if (x == NULL) return NULL;
+  int64_t dims[HFB_MAX_RANK] = {x->shape.dim[0] * x->shape.dim[1]};
+  for (int i = 2; i < x->shape.rank; i++) dims[i - 1] = x->shape.dim[i];
+  return hfb_reshape(nn->b, x, x->shape.rank - 1, dims);
+}
+
+/* [B*heads,n,size,width] as [B,heads,n*size,width]. */
+static hfb_value *joined(hfb_nn *nn, const hfb_reformer_setting *s, hfb_value *x) {
+  return hfb_reshape(nn->b, x, 4, (int64_t[]){s->batch, s->heads, s->length, s->width});
+}
+
+/* 0 .. S-1 as [1,S], and the mask for each group [B*heads,S]: the places of tokens that nobody moved. */
 static places unmoved_places(hfb_nn *nn, const hfb_reformer_setting *s) {
-  places at = {.query = hfb_iota(nn->b, HFB_I64, hfb_shape_of(3, (int64_t[]){1, 1, s->length}), 2)};
-  if (s->mask != NULL) at.mask = hfb_reshape(nn->b, s->mask, 3, (int64_t[]){s->batch, 1, s->length});
+  hfb_builder *b = nn->b;
+  places at = {.query = hfb_iota(b, HFB_I64, hfb_shape_of(2, (int64_t[]){1, s->length}), 1)};
   at.key = at.query;
+  if (s->mask == NULL) return at;
+  hfb_value *mask = hfb_reshape(b, s->mask, 3, (int64_t[]){s->batch, 1, s->length});
+  at.mask = grouped(nn, hfb_expand(b, mask, 3, (int64_t[]){s->batch, s->heads, s->length}));
   return at;
 }
 
@@ -148,22 +187,21 @@ hfb_value *hfb_reformer_local_attention(hfb_nn *nn, const hfb_call *call, const 
   hfb_value *qkv[3];
   hfb_scope_push(b, "self_attention");
   for (int i = 0; i < 3; i++) {
-    qkv[i] = hfb_nn_split_heads(nn, hfb_nn_linear(nn, names[i], x, s->heads * s->width, false), s->heads);
+    qkv[i] = hfb_nn_linear(nn, names[i], x, s->heads * s->width, false);
+    qkv[i] = grouped(nn, hfb_nn_split_heads(nn, qkv[i], s->heads));
   }
   qkv[1] = hfb_mul_scalar(b, qkv[1], 1 / sqrt((double)s->width));
-  bool chunked = s->length > c.size;
-  if (chunked) {
-    for (int i = 0; i < 3; i++) qkv[i] = split(nn, qkv[i], c.size);
-    for (int i = 1; i < 3; i++) qkv[i] = look_adjacent(nn, qkv[i], &c);
-    at.query = split(nn, at.query, c.size);
-    at.key = s->causal ? look_adjacent(nn, at.query, &c) : at.query;
-    if (at.mask != NULL) at.mask = look_adjacent(nn, split(nn, at.mask, c.size), &c);
+  if (s->length > c.size) {
+    qkv[0] = split(nn, &c, qkv[0]);
+    for (int i = 1; i < 3; i++) qkv[i] = windows(nn, &c, wrap(nn, &c, qkv[i]));
+    at.key = windows(nn, &c, wrap(nn, &c, at.query));
+    at.query = split(nn, &c, at.query);
+    at.mask = windows(nn, &c, wrap(nn, &c, at.mask));
   }
-  hfb_value *context = attend(nn, s, &at, false, hfb_call_float(call, "local_attention_probs_dropout_prob"), qkv[0],
-                              qkv[1], qkv[2], NULL);
-  if (chunked) context = hfb_reshape(b, context, 4, (int64_t[]){s->batch, s->heads, s->length, s->width});
+  double dropout = hfb_call_float(call, "local_attention_probs_dropout_prob");
+  hfb_value *context = attend(nn, s, &at, false, dropout, qkv[0], qkv[1], qkv[2], NULL);
   hfb_scope_pop(b);
-  return hfb_nn_merge_heads(nn, context);
+  return hfb_nn_merge_heads(nn, joined(nn, s, context));
 }
 
 /* ---- Hashing ---- */
@@ -231,17 +269,24 @@ static hfb_value *rotations_of(hfb_nn *nn, const hfb_call *call, int64_t layer, 
 static hfb_value *hash(hfb_nn *nn, const hfb_call *call, const hfb_reformer_setting *s, int64_t layer, int64_t hashes,
                        const bucket_plan *plan, hfb_value *vectors) {
   hfb_builder *b = nn->b;
-  int64_t half = plan->rotated / 2, begin = 0, product = 1;
-  hfb_shape shape = hfb_shape_of(4, (int64_t[]){s->heads, s->width, hashes, half});
-  hfb_value *rotations = rotations_of(nn, call, layer, &shape), *buckets = NULL;
-  rotations = hfb_reshape(b, rotations, 3, (int64_t[]){s->heads, s->width, hashes * half});
-  hfb_value *rotated = hfb_matmul(b, vectors, rotations, false, false);
-  rotated = hfb_reshape(b, rotated, 5, (int64_t[]){s->batch, s->heads, s->length, hashes, half});
+  int64_t begin = 0, product = 1;
+  hfb_shape shape = hfb_shape_of(4, (int64_t[]){s->heads, s->width, hashes, plan->rotated / 2});
+  hfb_value *rotations = rotations_of(nn, call, layer, &shape), *both[FACTORS_MAX], *buckets = NULL;
   for (int i = 0; i < plan->count; i++) {
     int64_t end = begin + plan->factors[i] / 2;
+    hfb_value *part = plan->count == 1 ? rotations : hfb_slice(b, rotations, 3, begin, end);
+    both[i] = hfb_concat(b, 2, (hfb_value *[]){part, hfb_unary(b, HFB_OP_NEG, part)}, 3);
+    begin = end;
+  }
+  rotations = plan->count == 1 ? both[0] : hfb_concat(b, plan->count, both, 3);
+  rotations = hfb_reshape(b, rotations, 3, (int64_t[]){s->heads, s->width, hashes * plan->rotated});
+  hfb_value *rotated = hfb_matmul(b, vectors, rotations, false, false);
+  rotated = hfb_reshape(b, rotated, 5, (int64_t[]){s->batch, s->heads, s->length, hashes, plan->rotated});
+  begin = 0;
+  for (int i = 0; i < plan->count; i++) {
+    int64_t end = begin + plan->factors[i];
     hfb_value *part = plan->count == 1 ? rotated : hfb_slice(b, rotated, 4, begin, end);
-    hfb_value *both = hfb_concat(b, 2, (hfb_value *[]){part, hfb_unary(b, HFB_OP_NEG, part)}, 4);
-    hfb_value *largest = hfb_argmax(b, both, 4, false);
+    hfb_value *largest = hfb_argmax(b, part, 4, false);
     buckets = buckets == NULL ? largest : hfb_add(b, buckets, hfb_mul_scalar(b, largest, (double)product));
     product *= plan->factors[i];
     begin = end;
@@ -278,21 +323,29 @@ static hfb_value *normalized(hfb_nn *nn, const hfb_reformer_setting *s, hfb_valu
   return hfb_mul_scalar(b, hfb_mul(b, x, scale), 1 / sqrt((double)s->width));
 }
 
-/* x [B,S,heads*width] at the tokens order [B,heads,hashes,S]: [B,heads,hashes*S,width]. */
-static hfb_value *take_tokens(hfb_nn *nn, const hfb_reformer_setting *s, hfb_value *x, hfb_value *order) {
+/* x [B,S,heads*width] at the tokens of each group, i64 [B*heads,L]: [B*heads,L,width]. */
+static hfb_value *take_tokens(hfb_nn *nn, const hfb_reformer_setting *s, hfb_value *x, hfb_value *tokens) {
   hfb_builder *b = nn->b;
-  if (order == NULL) return NULL;
-  int64_t tokens = s->batch * s->length, sorted = order->shape.dim[2] * s->length;
-  hfb_value *rows = hfb_reshape(b, x, 2, (int64_t[]){tokens * s->heads, s->width});
-  hfb_value *batch = hfb_iota(b, HFB_I64, hfb_shape_of(4, (int64_t[]){s->batch, 1, 1, 1}), 0);
-  hfb_value *head = hfb_iota(b, HFB_I64, hfb_shape_of(4, (int64_t[]){1, s->heads, 1, 1}), 1);
+  hfb_value *rows = hfb_reshape(b, x, 2, (int64_t[]){s->batch * s->length * s->heads, s->width});
+  hfb_value *batch = hfb_iota(b, HFB_I64, hfb_shape_of(2, (int64_t[]){s->batch, 1}), 0);
+  hfb_value *head = hfb_iota(b, HFB_I64, hfb_shape_of(2, (int64_t[]){1, s->heads}), 1);
   hfb_value *first = hfb_add(b, hfb_mul_scalar(b, batch, (double)(s->length * s->heads)), head);
-  hfb_value *index = hfb_add(b, hfb_mul_scalar(b, order, (double)s->heads), first);
-  index = hfb_reshape(b, index, 3, (int64_t[]){s->batch, s->heads, sorted});
+  first = hfb_reshape(b, first, 2, (int64_t[]){s->batch * s->heads, 1});
+  hfb_value *index = hfb_add(b, hfb_mul_scalar(b, tokens, (double)s->heads), first);
   return hfb_gather(b, rows, index, 0);
 }
 
-/* The way back: sorted [B,heads,hashes*S,width] -> [B,hashes,S,heads,width] by `back` [B,heads,hashes,S], the place of
+/* Whether the tokens of each group count, i64 [B*heads,L]. */
+static hfb_value *take_mask(hfb_nn *nn, const hfb_reformer_setting *s, hfb_value *tokens) {
+  hfb_builder *b = nn->b;
+  if (s->mask == NULL) return NULL;
+  hfb_value *batch = hfb_iota(b, HFB_I64, hfb_shape_of(2, (int64_t[]){s->batch, 1}), 0);
+  batch = hfb_expand(b, hfb_mul_scalar(b, batch, (double)s->length), 2, (int64_t[]){s->batch, s->heads});
+  hfb_value *index = hfb_add(b, tokens, hfb_reshape(b, batch, 2, (int64_t[]){s->batch * s->heads, 1}));
+  return hfb_gather(b, hfb_reshape(b, s->mask, 1, (int64_t[]){s->batch * s->length}), index, 0);
+}
+
+/* The way back: sorted [B*heads,n,size,width] -> [B,hashes,S,heads,width] by `back` [B,heads,hashes,S], the place of
  * each token in its round. */
 static hfb_value *put_tokens_back(hfb_nn *nn, const hfb_reformer_setting *s, hfb_value *sorted, hfb_value *back) {
   hfb_builder *b = nn->b;
@@ -306,7 +359,7 @@ static hfb_value *put_tokens_back(hfb_nn *nn, const hfb_reformer_setting *s, hfb
 }
 
 /* The rounds of hashing weighted by how much their keys weigh: contexts [B,hashes,S,heads,width], lse of the sorted
- * tokens [B,heads,n,size] -> [B,S,heads,width]. */
+ * tokens [B*heads,n,size] -> [B,S,heads,width]. */
 static hfb_value *join_rounds(hfb_nn *nn, const hfb_reformer_setting *s, hfb_value *contexts, hfb_value *lse,
                               hfb_value *back) {
   hfb_builder *b = nn->b;
@@ -322,18 +375,13 @@ static hfb_value *sorted_attention(hfb_nn *nn, const hfb_call *call, const hfb_r
   hfb_builder *b = nn->b;
   hfb_value *order = hfb_argsort(b, buckets), *back = hfb_argsort(b, order), *lse = NULL;
   if (back == NULL) return NULL;
-  int64_t hashes = back->shape.dim[2], sorted = hashes * s->length;
-  hfb_value *q = split(nn, take_tokens(nn, s, qk, order), c->size);
-  hfb_value *v = split(nn, take_tokens(nn, s, value, order), c->size);
-  hfb_value *k = look_adjacent(nn, normalized(nn, s, q), c);
-  v = look_adjacent(nn, v, c);
-  places at = {.query = hfb_reshape(b, order, 4, (int64_t[]){s->batch, s->heads, sorted / c->size, c->size})};
-  at.key = look_adjacent(nn, at.query, c);
-  if (s->mask != NULL) {
-    hfb_value *batch = hfb_iota(b, HFB_I64, hfb_shape_of(4, (int64_t[]){s->batch, 1, 1, 1}), 0);
-    hfb_value *token = hfb_add(b, at.key, hfb_mul_scalar(b, batch, (double)s->length));
-    at.mask = hfb_gather(b, hfb_reshape(b, s->mask, 1, (int64_t[]){s->batch * s->length}), token, 0);
-  }
+  int64_t hashes = back->shape.dim[2];
+  order = hfb_reshape(b, order, 2, (int64_t[]){s->batch * s->heads, hashes * s->length});
+  hfb_value *tokens = wrap(nn, c, order);
+  hfb_value *taken = take_tokens(nn, s, qk, tokens), *v = windows(nn, c, take_tokens(nn, s, value, tokens));
+  hfb_value *q = split(nn, c, unwrap(nn, c, taken)), *k = windows(nn, c, normalized(nn, s, taken));
+  places at = {.query = split(nn, c, order), .key = windows(nn, c, tokens)};
+  at.mask = windows(nn, c, take_mask(nn, s, tokens));
   double dropout = hfb_call_float(call, "lsh_attention_probs_dropout_prob");
   hfb_value *context = attend(nn, s, &at, true, dropout, q, k, v, hashes > 1 ? &lse : NULL);
   context = put_tokens_back(nn, s, context, back);
@@ -362,8 +410,10 @@ hfb_value *hfb_reformer_lsh_attention(hfb_nn *nn, const hfb_call *call, const hf
   } else {
     places at = unmoved_places(nn, s);
     double dropout = hfb_call_float(call, "lsh_attention_probs_dropout_prob");
-    hfb_value *keys = normalized(nn, s, vectors), *values = hfb_nn_split_heads(nn, value, s->heads);
-    context = hfb_nn_merge_heads(nn, attend(nn, s, &at, true, dropout, vectors, keys, values, NULL));
+    vectors = grouped(nn, vectors);
+    hfb_value *keys = normalized(nn, s, vectors), *values = grouped(nn, hfb_nn_split_heads(nn, value, s->heads));
+    context = attend(nn, s, &at, true, dropout, vectors, keys, values, NULL);
+    context = hfb_nn_merge_heads(nn, joined(nn, s, context));
   }
   hfb_scope_pop(nn->b);
   return context;

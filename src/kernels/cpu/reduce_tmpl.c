@@ -244,14 +244,42 @@ hfb_status HFB_K(hfb_k_f32_reduce)(const hfb_kernel_call *call) {
   return HFB_OK;
 }
 
-/* data: result, line. The first of equal maxima; the first nan. */
+/* The place of the first nan, or else of the first of equal maxima, among elements [from, length) and place `best`. */
+static int64_t argmax_rest(const float *x, int64_t best, int64_t from, int64_t length) {
+  for (int64_t i = from; i < length && !isnan(x[best]); i++) best = x[i] > x[best] || isnan(x[i]) ? i : best;
+  return best;
+}
+
+/* data: result, line. Each lane notes in which vector its largest element was, as a float: lines of 2^24 vectors and
+ * more, and those with a nan, go one by one. */
 static void argmax_line(void *context, char *const *data) {
-  const int64_t length = *(const int64_t *)context;
+  const int64_t length = *(const int64_t *)context, vectors = length / VEC_F32_LANES;
   const float *x = (const float *)data[1];
-  const float max = max_line(x, length);
-  int64_t i = 0;
-  while (i < length - 1 && !(isnan(max) ? isnan(x[i]) : x[i] == max)) i++;
-  *(int64_t *)data[0] = i;
+  float lanes[VEC_F32_LANES], places[VEC_F32_LANES];
+  vec_f32 max = hfb_vec_set1(-INFINITY), place = hfb_vec_zero(), nans = hfb_vec_zero();
+  for (int64_t v = 0; v < vectors; v++) {
+    const vec_f32 at = hfb_vec_load(x + v * VEC_F32_LANES);
+    const vec_mask larger = hfb_vec_lt(max, at);
+    max = hfb_vec_select(larger, at, max);
+    place = hfb_vec_select(larger, hfb_vec_set1((float)v), place);
+    nans = hfb_vec_select(hfb_vec_eq(at, at), nans, hfb_vec_set1(1));
+  }
+  if (vectors == 0 || vectors >= 1 << 24 || hfb_vec_hmax(nans) > 0) {
+    *(int64_t *)data[0] = argmax_rest(x, 0, 1, length);
+    return;
+  }
+  hfb_vec_store(lanes, max);
+  hfb_vec_store(places, place);
+  int64_t best = length;
+  float largest = -INFINITY;
+  for (int lane = 0; lane < VEC_F32_LANES; lane++) {
+    const int64_t at = (int64_t)places[lane] * VEC_F32_LANES + lane;
+    if (lanes[lane] > largest || (lanes[lane] == largest && at < best)) {
+      largest = lanes[lane];
+      best = at;
+    }
+  }
+  *(int64_t *)data[0] = argmax_rest(x, best, vectors * VEC_F32_LANES, length);
 }
 
 hfb_status HFB_K(hfb_k_f32_argmax)(const hfb_kernel_call *call) {
