@@ -35,9 +35,19 @@ typedef struct hfb_program_stats {
   int64_t packed_bytes;        /* rearranged copies of parameters that the program keeps */
 } hfb_program_stats;
 
+/* What a program of a graph takes beyond the parameters and inputs that are bound to it. */
+typedef struct hfb_program_memory {
+  int64_t packed_bytes; /* rearranged copies of parameters, from bind_parameters to destroy */
+  int64_t output_bytes; /* of one run */
+  int64_t run_bytes;    /* what the device has taken after a run, outputs and what its cache keeps included */
+} hfb_program_memory;
+
 typedef struct hfb_backend {
   const char *name; /* as in --backend */
   const char *help;
+  /* From the graph alone, in the time of a compile without the C compiler. NULL: the engine cannot tell. */
+  hfb_status (*plan)(const hfb_graph *graph, int threads, const hfb_backend_options *options,
+                     hfb_program_memory *out_memory) HFB_MUST_USE;
   /* The graph must outlive the program. On failure the message says why (HFB_UNSUPPORTED: the engine cannot run it). */
   hfb_status (*compile)(const hfb_graph *graph, hfb_device *device, const hfb_backend_options *options,
                         hfb_program **out_program) HFB_MUST_USE;

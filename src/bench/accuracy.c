@@ -11,6 +11,8 @@
 #include "bench/compare.h"
 #include "bench/gradient_check.h"
 #include "bench/loss.h"
+#include "bench/memory_limit.h"
+#include "bench/need.h"
 #include "bench/outcome.h"
 
 typedef struct check {
@@ -101,7 +103,6 @@ static hfb_status run_reference_with(check *c, hfb_tensor *inputs) {
 
 static hfb_status run_reference(check *c) {
   hfb_monitor_stage(c->monitor, HFB_STAGE_REFERENCE);
-  HFB_TRY(make_reference_graph(c));
   hfb_tensor *inputs = NULL;
   hfb_status status = hfb_mem_alloc((size_t)c->graph64->input_count, sizeof(*inputs), &inputs);
   if (status == HFB_OK) status = run_reference_with(c, inputs);
@@ -367,23 +368,55 @@ static hfb_status run_eager(check *c, bool *out_goes_on) {
   return status;
 }
 
+static hfb_status find_need(const check *c, bool with_reference, hfb_memory_need *out_need) {
+  hfb_graph *loss64 = NULL;
+  hfb_job wide = *c->job;
+  wide.precision = HFB_F64;
+  if (with_reference && c->job->training) HFB_TRY(hfb_job_loss_graph(&wide, &loss64));
+  hfb_status status =
+      hfb_accuracy_need(c->job, c->work.graph, with_reference ? c->graph64 : NULL, loss64, out_need);
+  hfb_graph_destroy(loss64);
+  return status;
+}
+
+/* The row says why; outputs are then compared by cosine. */
+static void do_without_reference(check *c) {
+  c->has_reference = false;
+  hfb_error_prefix("no float64 reference, outputs are compared by cosine");
+  hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_error_message());
+}
+
+/* Nothing is drawn for a check that will not fit; what fits without a reference only does without. */
+static hfb_status check_memory(check *c) {
+  hfb_memory_need need, without;
+  HFB_TRY(find_need(c, c->has_reference, &need));
+  hfb_row_real(c->row, HFB_COLUMN_ACCURACY_NEEDED_MEM, (double)hfb_memory_need_total(&need) * 1e-9);
+  if (hfb_memory_need_check(c->job, &need) == HFB_OK) return HFB_OK;
+  HFB_TRY(find_need(c, false, &without));
+  const bool fits_without = hfb_memory_need_check(c->job, &without) == HFB_OK;
+  hfb_status status = hfb_memory_need_check(c->job, &need);
+  if (status == HFB_OK || !fits_without) return status;
+  do_without_reference(c);
+  return HFB_OK;
+}
+
 static hfb_status run_check(check *c) {
   hfb_monitor_stage(c->monitor, HFB_STAGE_LOAD);
   hfb_job_describe_training(c->job, c->row);
-  HFB_TRY(hfb_workload_create(c->job, true, &c->work));
+  HFB_TRY(hfb_workload_init(c->job, true, &c->work));
   HFB_TRY(hfb_outcome_list(c->work.graph, &c->outcome));
-  c->pool = hfb_device_pool(c->work.device);
   hfb_row_int(c->row, HFB_COLUMN_ACCURACY_BATCH_SIZE, c->job->batch);
   hfb_row_int(c->row, HFB_COLUMN_PARAMETERS, hfb_graph_cost(c->work.graph).parameter_count);
   if (c->job->model->flags & HFB_MODEL_SKIP_ACCURACY_LARGE && !c->job->no_skip) {
     hfb_row_text(c->row, HFB_COLUMN_ACCURACY, "pass_due_to_skip");
     return HFB_OK;
   }
-  c->has_reference = run_reference(c) == HFB_OK;
-  if (!c->has_reference) {
-    hfb_error_prefix("no float64 reference, outputs are compared by cosine");
-    hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_error_message());
-  }
+  c->has_reference = make_reference_graph(c) == HFB_OK;
+  if (!c->has_reference) do_without_reference(c);
+  HFB_TRY(check_memory(c));
+  HFB_TRY(hfb_workload_fill(c->job, &c->work));
+  c->pool = hfb_device_pool(c->work.device);
+  if (c->has_reference && run_reference(c) != HFB_OK) do_without_reference(c);
   bool goes_on;
   hfb_status loss;
   HFB_TRY(run_eager(c, &goes_on));
@@ -405,5 +438,7 @@ hfb_status hfb_accuracy_measure(const hfb_job *job, const hfb_monitor *monitor, 
   hfb_graph_destroy(c.graph64);
   hfb_outcome_deinit(&c.outcome);
   hfb_workload_deinit(&c.work);
+  const int64_t process_bytes = hfb_resident_highest_bytes();
+  if (process_bytes >= 0) hfb_row_real(row, HFB_COLUMN_ACCURACY_PROCESS_MEM, (double)process_bytes * 1e-9);
   return status;
 }

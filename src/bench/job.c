@@ -177,19 +177,20 @@ static hfb_status check_precision(const hfb_job *job) {
                   hfb_dtype_name(job->precision));
 }
 
-hfb_status hfb_workload_create(const hfb_job *job, bool output_gradients, hfb_workload *out_workload) {
-  hfb_workload w = {0};
-  hfb_status status = check_precision(job);
-  if (status == HFB_OK) status = hfb_job_graph(job, output_gradients, &w.config, &w.graph);
-  if (status == HFB_OK) status = hfb_device_cpu_create(job->threads, job->memory_bytes, &w.device);
-  if (status == HFB_OK && !job->training) status = hfb_parameters_draw(w.graph, w.device, job->seed, &w.parameters);
-  if (status == HFB_OK) status = hfb_mem_alloc((size_t)w.graph->input_count, sizeof(*w.inputs), &w.inputs);
-  if (status == HFB_OK) {
-    status = hfb_inputs_draw(job->model, w.config, w.graph, job->batch, job->seq_len, job->seed, w.device, w.inputs);
+hfb_status hfb_workload_init(const hfb_job *job, bool output_gradients, hfb_workload *out_workload) {
+  *out_workload = (hfb_workload){0};
+  HFB_TRY(check_precision(job));
+  return hfb_job_graph(job, output_gradients, &out_workload->config, &out_workload->graph);
+}
+
+hfb_status hfb_workload_fill(const hfb_job *job, hfb_workload *workload) {
+  HFB_TRY(hfb_device_cpu_create(job->threads, job->memory_bytes, &workload->device));
+  if (!job->training) {
+    HFB_TRY(hfb_parameters_draw(workload->graph, workload->device, job->seed, &workload->parameters));
   }
-  if (status == HFB_OK) *out_workload = w;
-  else hfb_workload_deinit(&w);
-  return status;
+  HFB_TRY(hfb_mem_alloc((size_t)workload->graph->input_count, sizeof(*workload->inputs), &workload->inputs));
+  return hfb_inputs_draw(job->model, workload->config, workload->graph, job->batch, job->seq_len, job->seed,
+                         workload->device, workload->inputs);
 }
 
 void hfb_workload_deinit(hfb_workload *workload) {

@@ -79,8 +79,10 @@ hfb_status hfb_job_graph(const hfb_job *job, bool output_gradients, hfb_config *
 /* The forward pass of the job's training step, its loss the first output; random ops draw as in the step. */
 hfb_status hfb_job_loss_graph(const hfb_job *job, hfb_graph **out_graph) HFB_MUST_USE;
 
-/* HFB_UNSUPPORTED for a precision that the model does not allow. */
-hfb_status hfb_workload_create(const hfb_job *job, bool output_gradients, hfb_workload *out_workload) HFB_MUST_USE;
+/* The graph alone. HFB_UNSUPPORTED for a precision that the model does not allow. */
+hfb_status hfb_workload_init(const hfb_job *job, bool output_gradients, hfb_workload *out_workload) HFB_MUST_USE;
+/* The rest: device, parameters, inputs. */
+hfb_status hfb_workload_fill(const hfb_job *job, hfb_workload *workload) HFB_MUST_USE;
 void hfb_workload_deinit(hfb_workload *workload); /* a cleared struct is allowed */
 
 /* Inputs of a suite row in the order of its graph, drawn from (seed, input name, element). Real inputs get whole

@@ -4,10 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "base/cpu.h"
 
-enum { PATH_BYTES = 4096, LINE_BYTES = 4352 };
+enum { PATH_BYTES = 4096, LINE_BYTES = 4352, MAPPED_BYTES = 1 << 20 };
 
 /* The number after `key` at the start of a line of a file ("" : the first number of the file); -1 when there is none,
  * which includes "max". */
@@ -110,6 +113,11 @@ void hfb_memory_limit_apply(int64_t bytes) {
     fputs("1000", score);
     fclose(score);
   }
+#ifdef __GLIBC__
+  /* What is freed goes back to the kernel at once, also blocks that the heap would keep: they would come on top of what
+   * the next part of the job takes. */
+  mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
+#endif
   if (bytes <= 0) return;
   /* RLIMIT_DATA counts private writable memory, reserved address space included: what is there already (the shadow
    * memory of a sanitizer is huge) and the stacks of threads come on top. */
@@ -126,7 +134,10 @@ void hfb_memory_limit_apply(int64_t bytes) {
   setrlimit(RLIMIT_DATA, &limit);
 }
 
+static int64_t highest_before_reset;
+
 bool hfb_resident_peak_reset(void) {
+  highest_before_reset = hfb_resident_highest_bytes();
   /* proc(5): 5 resets the peak resident set size to the current one. */
   FILE *file = fopen("/proc/self/clear_refs", "we");
   if (!file) return false;
@@ -136,7 +147,16 @@ bool hfb_resident_peak_reset(void) {
   return peak >= 0 && peak <= now + 1024;
 }
 
-int64_t hfb_resident_peak_bytes(void) {
-  int64_t kilobytes = read_value("/proc/self/status", "VmHWM:");
+static int64_t status_bytes(const char *key) {
+  int64_t kilobytes = read_value("/proc/self/status", key);
   return kilobytes < 0 ? -1 : kilobytes * 1024;
+}
+
+int64_t hfb_resident_peak_bytes(void) { return status_bytes("VmHWM:"); }
+
+int64_t hfb_resident_bytes(void) { return status_bytes("VmRSS:"); }
+
+int64_t hfb_resident_highest_bytes(void) {
+  const int64_t peak = hfb_resident_peak_bytes();
+  return peak > highest_before_reset ? peak : highest_before_reset;
 }

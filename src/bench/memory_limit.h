@@ -21,4 +21,8 @@ int64_t hfb_memory_kill_count(void);
 bool hfb_resident_peak_reset(void);
 int64_t hfb_resident_peak_bytes(void); /* -1 where the kernel does not tell */
 
+/* Resident memory now, and its highest value in the life of the process, whatever was reset; -1 as above. */
+int64_t hfb_resident_bytes(void);
+int64_t hfb_resident_highest_bytes(void);
+
 #endif

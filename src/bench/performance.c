@@ -13,6 +13,7 @@
 #include "bench/loss.h"
 #include "bench/machine.h"
 #include "bench/memory_limit.h"
+#include "bench/need.h"
 #include "bench/stats.h"
 
 enum { WARMUP_RUNS_MIN = 1, WARMUP_RUNS_MAX = 5, REPEAT_MIN = 6 };
@@ -344,11 +345,21 @@ static hfb_status describe_work(bench *b) {
   return HFB_OK;
 }
 
+/* Nothing is drawn for a job that will not fit. */
+static hfb_status check_memory(const bench *b) {
+  hfb_memory_need need;
+  HFB_TRY(hfb_performance_need(b->job, b->work.graph, &need));
+  hfb_row_real(b->row, HFB_COLUMN_NEEDED_MEM, (double)hfb_memory_need_total(&need) / gigabyte);
+  return hfb_memory_need_check(b->job, &need);
+}
+
 static hfb_status run_bench(bench *b) {
   hfb_monitor_stage(b->monitor, HFB_STAGE_LOAD);
   hfb_job_describe_training(b->job, b->row);
-  HFB_TRY(hfb_workload_create(b->job, false, &b->work));
+  HFB_TRY(hfb_workload_init(b->job, false, &b->work));
   HFB_TRY(describe_work(b));
+  HFB_TRY(check_memory(b));
+  HFB_TRY(hfb_workload_fill(b->job, &b->work));
   alone eager = {0}, compiled = {0};
   HFB_TRY(measure_eager_alone(b, &eager));
   HFB_TRY(measure_compiled_alone(b, &compiled));
@@ -360,5 +371,7 @@ hfb_status hfb_performance_measure(const hfb_job *job, const hfb_monitor *monito
   bench b = {.job = job, .monitor = monitor, .row = row};
   hfb_status status = run_bench(&b);
   hfb_workload_deinit(&b.work);
+  const int64_t process_bytes = hfb_resident_highest_bytes();
+  if (process_bytes >= 0) hfb_row_real(row, HFB_COLUMN_PROCESS_MEM, (double)process_bytes / gigabyte);
   return status;
 }

@@ -206,6 +206,22 @@ static bool wants_packing(const hfb_program *p, const hfb_step *step) {
          !is_read_otherwise(p, step);
 }
 
+/* A product's operand as pack_weight takes it; equal ones are packed once. */
+static hfb_packed_weight weight_of(const hfb_step *step) {
+  return (hfb_packed_weight){.parameter = step->b.view.base,
+                             .offset = step->b.view.offset,
+                             .k = step->k,
+                             .n = step->n,
+                             .row_stride = step->b.row_stride,
+                             .col_stride = step->b.col_stride};
+}
+
+static int find_packed(const hfb_program *p, const hfb_packed_weight *w) {
+  int known = 0;
+  while (known < p->packed_count && memcmp(&p->packed[known], w, offsetof(hfb_packed_weight, packed)) != 0) known++;
+  return known;
+}
+
 static hfb_status pack_weight(hfb_program *p, const hfb_step *step, hfb_packed_weight *w) {
   const hfb_dtype dtype = step->result->dtype;
   const char *data = (const char *)p->storages[w->parameter->id] + w->offset * (int64_t)hfb_dtype_bytes(dtype);
@@ -234,14 +250,8 @@ static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *param
     const hfb_step *step = &p->schedule->steps[i];
     p->packed_of[i] = -1;
     if (!wants_packing(p, step)) continue;
-    hfb_packed_weight w = {.parameter = step->b.view.base,
-                           .offset = step->b.view.offset,
-                           .k = step->k,
-                           .n = step->n,
-                           .row_stride = step->b.row_stride,
-                           .col_stride = step->b.col_stride};
-    int known = 0;
-    while (known < p->packed_count && memcmp(&p->packed[known], &w, offsetof(hfb_packed_weight, packed)) != 0) known++;
+    hfb_packed_weight w = weight_of(step);
+    const int known = find_packed(p, &w);
     if (known == p->packed_count) {
       HFB_TRY(pack_weight(p, step, &w));
       p->packed[p->packed_count++] = w;
@@ -250,6 +260,59 @@ static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *param
     p->packed_of[i] = known;
   }
   return HFB_OK;
+}
+
+/* ---- memory, before anything is compiled ---------------------------------------- */
+
+static int64_t value_bytes(const hfb_value *value) {
+  return hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
+}
+
+/* Logits of a chunk of rows (kernels/linear_cross_entropy.c). */
+static int64_t loss_bytes(const hfb_step *step) {
+  enum { CHUNK_BYTES = 64 << 20, LEAST_ROWS = 128 };
+  if (step->kind != HFB_STEP_KERNEL || step->node->op != HFB_OP_LINEAR_CROSS_ENTROPY) return 0;
+  const int64_t least = LEAST_ROWS * step->node->inputs[1]->shape.dim[0] * (int64_t)sizeof(float);
+  return least > CHUNK_BYTES ? least : CHUNK_BYTES;
+}
+
+static hfb_status add_up_memory(hfb_program *p, int threads, hfb_program_memory *memory) {
+  const hfb_schedule *s = p->schedule;
+  int64_t largest_loss = 0;
+  HFB_TRY(hfb_mem_alloc((size_t)s->step_count + 1, sizeof *p->packed, &p->packed));
+  for (int i = 0; i < s->step_count; i++) {
+    const hfb_step *step = &s->steps[i];
+    if (loss_bytes(step) > largest_loss) largest_loss = loss_bytes(step);
+    if (!wants_packing(p, step)) continue;
+    const hfb_packed_weight w = weight_of(step);
+    if (find_packed(p, &w) < p->packed_count) continue;
+    memory->packed_bytes += (int64_t)hfb_gemm_packed_bytes(step->result->dtype, w.k, w.n, p->isa);
+    p->packed[p->packed_count++] = w;
+  }
+  p->packed_count = 0; /* none has memory */
+  memory->output_bytes = s->output_bytes;
+  for (int i = 0; i < p->graph->output_count; i++) { /* inputs and parameters are copied */
+    const hfb_storage *storage = &s->storage[s->output_views[i].base->id];
+    if (storage->kind != HFB_STORAGE_OUTPUT) memory->output_bytes += value_bytes(p->graph->outputs[i].value);
+  }
+  memory->run_bytes = memory->output_bytes + s->arena_bytes + (int64_t)s->scratch_bytes * threads + largest_loss;
+  for (int i = 0; i < s->copied_update_count; i++) memory->run_bytes += value_bytes(s->copied_updates[i]->value);
+  return HFB_OK;
+}
+
+static hfb_status native_plan(const hfb_graph *graph, int threads, const hfb_backend_options *options,
+                              hfb_program_memory *out_memory) {
+  const hfb_backend_options defaults = {0};
+  hfb_program *p = NULL;
+  *out_memory = (hfb_program_memory){0};
+  HFB_TRY(hfb_mem_alloc(1, sizeof *p, &p));
+  p->isa = hfb_cpu()->isa;
+  hfb_strbuf_init(&p->code_text);
+  hfb_status status = build_schedule(p, graph, options ? options : &defaults);
+  if (status == HFB_OK) status = hfb_emit(p->schedule, p->isa, hfb_cpu()->core_count, &p->code);
+  if (status == HFB_OK) status = add_up_memory(p, threads, out_memory);
+  native_destroy(p);
+  return status;
 }
 
 /* ---- run ---------------------------------------- */
@@ -402,6 +465,7 @@ const hfb_backend *hfb_backend_native(void) {
   static const hfb_backend backend = {
       .name = "native",
       .help = "the compiler of this project: fused loops in generated C, products and attention in tuned kernels",
+      .plan = native_plan,
       .compile = native_compile,
       .bind_parameters = native_bind_parameters,
       .run = native_run,

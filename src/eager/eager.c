@@ -46,6 +46,16 @@ static hfb_status fill_program(eager_program *self, const hfb_backend_options *o
   return HFB_OK;
 }
 
+static hfb_status plan_memory(const hfb_graph *graph, int threads, const hfb_backend_options *options,
+                              hfb_program_memory *out_memory) {
+  (void)threads;
+  hfb_eager_plan plan;
+  HFB_TRY(hfb_eager_plan_init(graph, hfb_cpu()->isa, options && options->reference, &plan));
+  *out_memory = (hfb_program_memory){.output_bytes = plan.output_bytes, .run_bytes = plan.run_bytes};
+  hfb_eager_plan_deinit(&plan);
+  return HFB_OK;
+}
+
 static hfb_status compile(const hfb_graph *graph, hfb_device *device, const hfb_backend_options *options,
                           hfb_program **out_program) {
   *out_program = NULL;
@@ -225,6 +235,7 @@ const hfb_backend *hfb_backend_eager(void) {
   static const hfb_backend backend = {
       .name = "eager",
       .help = "op by op, each framework op one tuned kernel, as PyTorch's eager mode",
+      .plan = plan_memory,
       .compile = compile,
       .bind_parameters = bind_parameters,
       .run = run,

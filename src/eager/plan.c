@@ -1,5 +1,7 @@
 #include "eager/plan.h"
 
+#include "base/memory.h"
+#include "device/cpu/reservation.h"
 #include "kernels/kernel.h"
 
 /* The layout of a view is found by making it of a tensor at this address; nothing is read through it. */
@@ -171,6 +173,60 @@ static void plan_peak(hfb_eager_plan *plan) {
   if (live_bytes > plan->peak_bytes) plan->peak_bytes = live_bytes;
 }
 
+/* What a plain kernel takes from the host while it runs (kernels/ref/wide.h): operands that are not float64 yet, or not
+ * row-major. */
+static int64_t temporary_bytes(const hfb_eager_plan *plan, const hfb_eager_step *step) {
+  const hfb_node *node = step->node;
+  int64_t elements = 0;
+  if (!step->kernel->reference || hfb_op_info_of(node->op)->op_class != HFB_CLASS_COMPOSITE) return 0;
+  for (int i = 0; i < node->input_count; i++) {
+    const hfb_tensor *input = &plan->places[node->inputs[i]->id].tensor;
+    const bool is_wide = input->dtype == HFB_F64 || input->dtype == HFB_I64;
+    if (!is_wide || !hfb_tensor_is_contiguous(input)) elements += hfb_shape_elements(&input->shape);
+  }
+  for (int i = 0; i < node->result_count; i++) {
+    if (node->results[i].dtype != HFB_F64) elements += hfb_shape_elements(&node->results[i].shape);
+  }
+  return elements * (int64_t)sizeof(double);
+}
+
+/* Blocks of the caching allocator in the order of a run. Outputs that are no results of it are copied at its end. */
+static void reserve_run(hfb_eager_plan *plan, const hfb_graph *graph, hfb_reservation *reservation) {
+  int64_t largest_temporary = 0;
+  for (int i = 0; i < plan->step_count; i++) {
+    const hfb_eager_step *step = &plan->steps[i];
+    const int64_t temporary = temporary_bytes(plan, step);
+    if (temporary > largest_temporary) largest_temporary = temporary;
+    for (int k = 0; k < step->node->result_count; k++) {
+      const hfb_eager_storage *storage = storage_of(plan, &step->node->results[k]);
+      if (storage->kind != HFB_EAGER_RESULT) continue;
+      hfb_reservation_take(reservation, value_bytes(storage->value));
+      if (storage->is_output) plan->output_bytes += value_bytes(storage->value);
+    }
+    for (int k = 0; k < step->release_count; k++) {
+      hfb_reservation_give(reservation, value_bytes(plan->storages[plan->releases[step->first_release + k]].value));
+    }
+  }
+  for (int i = 0; i < graph->output_count; i++) {
+    const hfb_value *value = graph->outputs[i].value;
+    if (storage_of(plan, value)->kind == HFB_EAGER_RESULT) continue;
+    hfb_reservation_take(reservation, value_bytes(value));
+    plan->output_bytes += value_bytes(value);
+  }
+  for (int i = 0; i < plan->copy_count; i++) {
+    if (plan->copies[i].is_saved) hfb_reservation_take(reservation, value_bytes(plan->copies[i].value));
+  }
+  plan->run_bytes = hfb_reservation_bytes(reservation) + largest_temporary;
+}
+
+static hfb_status plan_run(hfb_eager_plan *plan, const hfb_graph *graph) {
+  hfb_reservation *reservation = NULL;
+  HFB_TRY(hfb_mem_alloc(1, sizeof(*reservation), &reservation));
+  reserve_run(plan, graph, reservation);
+  hfb_mem_free(reservation);
+  return HFB_OK;
+}
+
 static hfb_status allocate(hfb_eager_plan *plan, const hfb_graph *graph) {
   for (int i = 0; i < graph->node_count; i++) {
     const hfb_node *node = graph->nodes[i];
@@ -198,7 +254,7 @@ static hfb_status make_plan(const hfb_graph *graph, hfb_isa isa, bool reference_
   plan_updates(plan, graph);
   HFB_TRY(sort_releases(plan, graph->node_count));
   plan_peak(plan);
-  return HFB_OK;
+  return plan_run(plan, graph);
 }
 
 hfb_status hfb_eager_plan_init(const hfb_graph *graph, hfb_isa isa, bool reference_only, hfb_eager_plan *out_plan) {

@@ -56,6 +56,8 @@ typedef struct hfb_eager_plan {
   int *releases;
   int max_input_count, max_result_count;
   int64_t peak_bytes; /* of result storages that are no outputs: the working memory of a run */
+  int64_t output_bytes; /* of the storages of outputs */
+  int64_t run_bytes;    /* taken by the device once a run is over: outputs and what its cache keeps */
 } hfb_eager_plan;
 
 /* The graph must outlive the plan. */
