@@ -1,18 +1,19 @@
 /* Gradients of tables and of windows: embedding_backward, gather_backward and unfold_backward on floats. Included by
  * <isa>/scatter.c after its vec.h, with HFB_K(name) adding the suffix of the instruction set.
  *
- * The result is [outer, length, inner]; position k of the index adds row k of g to row index[k]. A large table is split
- * into ranges of rows, each filled by one task that goes through the whole index. A small one, into which many rows
- * go, is filled in a copy for each block of positions, and the copies are added in order. Either way the order of
+ * The result is [outer, length, inner]; position k of the index adds row k of g to row index[k]. For a large table the
+ * positions of each row are listed first, then ranges of rows are filled by one task each. A small one, into which many
+ * rows go, is filled in a copy for each block of positions, and the copies are added in order. Either way the order of
  * additions follows from shapes and index alone. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "kernels/cpu/partials.h"
+#include "kernels/integers.h"
 
 enum {
   SCATTER_MAX_RANGES = 64,            /* of rows, for each outer index */
-  SCATTER_RANGE = 32 << 10,           /* elements that are worth going through the index */
+  SCATTER_RANGE = 32 << 10,           /* elements that are worth a task */
   SCATTER_COLUMNS = 512,              /* of g taken at a time where they do not lie together */
   SCATTER_SMALL_TABLE = 16 << 10,     /* elements, without padding */
   SCATTER_BLOCKS = 32,
@@ -29,6 +30,7 @@ typedef struct scatter_job {
   int64_t block_positions, blocks;
   int64_t row_stride;  /* of a table that is being filled: `inner` or, in copies, whole vectors */
   hfb_partials copies; /* of a small table, for each block */
+  int64_t *first, *listed; /* of a large one: row r gets positions listed[first[r]] .. listed[first[r + 1] - 1] */
 } scatter_job;
 
 /* Elements from the first one to number `position` of the leading `rank` dimensions. */
@@ -81,36 +83,35 @@ static void add_strided_row(const scatter_job *job, int64_t position, float *out
   }
 }
 
-/* Adds the positions of [begin, end) that go to rows [first_row, end_row) of `table`, whose first row is first_row. */
-static void scatter(const scatter_job *job, int64_t outer, int64_t begin, int64_t end, int64_t first_row,
-                    int64_t end_row, float *table) {
-  memset(table, 0, (size_t)((end_row - first_row) * job->row_stride) * sizeof(float));
-  for (int64_t k = begin; k < end; k++) {
-    int64_t row = index_at(job, k);
-    if (row < first_row || row >= end_row || row == job->skipped) continue;
-    float *out = table + (row - first_row) * job->row_stride;
-    if (job->g_is_row_major) {
-      const float *g = (const float *)job->g->data + (outer * job->positions + k) * job->inner;
-      add_row(out, g, job->inner, job->row_stride > job->inner);
-    } else {
-      add_strided_row(job, k, out);
-    }
+static void add_position(const scatter_job *job, int64_t outer, int64_t position, float *out) {
+  if (!job->g_is_row_major) {
+    add_strided_row(job, position, out);
+    return;
   }
+  const float *g = (const float *)job->g->data + (outer * job->positions + position) * job->inner;
+  add_row(out, g, job->inner, job->row_stride > job->inner);
 }
 
 static void scatter_range(void *context, int64_t index, int worker) {
   const scatter_job *job = context;
-  int64_t outer = index / job->ranges, first_row = index % job->ranges * job->range_rows;
-  int64_t end_row = job->length - first_row < job->range_rows ? job->length : first_row + job->range_rows;
-  float *table = job->out + (outer * job->length + first_row) * job->inner;
-  scatter(job, outer, 0, job->positions, first_row, end_row, table);
+  int64_t outer = index / job->ranges, row = index % job->ranges * job->range_rows;
+  int64_t end = job->length - row < job->range_rows ? job->length : row + job->range_rows;
+  for (; row < end; row++) {
+    float *out = job->out + (outer * job->length + row) * job->inner;
+    memset(out, 0, (size_t)job->inner * sizeof(float));
+    for (int64_t i = job->first[row]; i < job->first[row + 1]; i++) add_position(job, outer, job->listed[i], out);
+  }
 }
 
 static void scatter_block(void *context, int64_t block, int worker) {
   const scatter_job *job = context;
   int64_t begin = block * job->block_positions, end = begin + job->block_positions;
   float *copy = hfb_partials_at(&job->copies, block);
-  scatter(job, 0, begin, end < job->positions ? end : job->positions, 0, job->length, copy);
+  memset(copy, 0, (size_t)(job->length * job->row_stride) * sizeof(float));
+  for (int64_t k = begin; k < end && k < job->positions; k++) {
+    int64_t row = index_at(job, k);
+    if (row != job->skipped) add_position(job, 0, k, copy + row * job->row_stride);
+  }
 }
 
 static void add_copies(void *context, int64_t begin, int64_t end, int worker) {
@@ -138,6 +139,57 @@ static hfb_status scatter_small(scatter_job *job, hfb_pool *pool) {
   return HFB_OK;
 }
 
+/* A counting sort of the positions by their rows. */
+static void list_positions(const scatter_job *job) {
+  int64_t *first = job->first;
+  memset(first, 0, (size_t)(job->length + 1) * sizeof *first);
+  for (int64_t k = 0; k < job->positions; k++) first[index_at(job, k) + 1]++;
+  if (job->skipped >= 0) first[job->skipped + 1] = 0;
+  for (int64_t row = 0; row < job->length; row++) first[row + 1] += first[row];
+  for (int64_t k = 0; k < job->positions; k++) {
+    int64_t row = index_at(job, k);
+    if (row != job->skipped) job->listed[first[row]++] = k;
+  }
+  memmove(first + 1, first, (size_t)job->length * sizeof *first); /* each start has become the next row's */
+  first[0] = 0;
+}
+
+static hfb_status check_rows(const hfb_kernel_call *call, const scatter_job *job) {
+  for (int64_t k = 0; k < job->positions; k++) {
+    int64_t row = index_at(job, k);
+    if (row >= 0 && row < job->length) continue;
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s: index %" PRId64 " is outside [0,%" PRId64 ")",
+                    hfb_op_info_of(call->node->op)->name, row, job->length);
+  }
+  return HFB_OK;
+}
+
+/* The workers share their scratch: the lists, and the index in order where it is not. */
+static hfb_status scatter_large(const hfb_kernel_call *call, scatter_job *job) {
+  const bool copies = !job->index_is_row_major;
+  const int64_t words = job->length + 1 + job->positions * (copies ? 2 : 1), workers = hfb_pool_size(call->pool);
+  hfb_scratch scratch;
+  HFB_TRY(hfb_scratch_init(call->pool, (size_t)ceil_div(words, workers) * sizeof(int64_t), &scratch));
+  job->first = hfb_scratch_of(&scratch, 0);
+  job->listed = job->first + job->length + 1;
+  hfb_tensor index = hfb_tensor_borrow(HFB_I64, &job->index->shape, job->listed + job->positions);
+  hfb_status status = copies ? hfb_tensor_copy(job->index, &index, call->pool) : HFB_OK;
+  if (copies) job->index = &index;
+  job->index_is_row_major = true;
+  if (status == HFB_OK) status = check_rows(call, job);
+  if (status == HFB_OK) {
+    list_positions(job);
+    job->row_stride = job->inner;
+    job->ranges = job->length * job->inner / SCATTER_RANGE + 1;
+    if (job->ranges > SCATTER_MAX_RANGES) job->ranges = SCATTER_MAX_RANGES;
+    job->range_rows = ceil_div(job->length, job->ranges);
+    job->ranges = ceil_div(job->length, job->range_rows);
+    hfb_pool_run(call->pool, job->outer * job->ranges, scatter_range, job);
+  }
+  hfb_scratch_deinit(&scratch);
+  return status;
+}
+
 static hfb_status run_scatter(const hfb_kernel_call *call, int axis, int64_t skipped) {
   const hfb_shape *shape = &call->results[0].shape;
   scatter_job job = {.g = &call->inputs[0],
@@ -152,21 +204,10 @@ static hfb_status run_scatter(const hfb_kernel_call *call, int axis, int64_t ski
                      .out = call->results[0].data};
   for (int d = 0; d < axis; d++) job.outer *= shape->dim[d];
   for (int d = axis + 1; d < shape->rank; d++) job.inner *= shape->dim[d];
-  for (int64_t k = 0; k < job.positions; k++) {
-    int64_t row = index_at(&job, k);
-    if (row >= 0 && row < job.length) continue;
-    return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s: index %" PRId64 " is outside [0,%" PRId64 ")",
-                    hfb_op_info_of(call->node->op)->name, row, job.length);
-  }
-  if (job.outer * job.length * job.inner == 0) return HFB_OK;
-  job.row_stride = job.inner;
-  if (job.outer == 1 && job.length * job.inner <= SCATTER_SMALL_TABLE) return scatter_small(&job, call->pool);
-  job.ranges = job.length * job.inner / SCATTER_RANGE + 1;
-  if (job.ranges > SCATTER_MAX_RANGES) job.ranges = SCATTER_MAX_RANGES;
-  job.range_rows = (job.length + job.ranges - 1) / job.ranges;
-  job.ranges = (job.length + job.range_rows - 1) / job.range_rows;
-  hfb_pool_run(call->pool, job.outer * job.ranges, scatter_range, &job);
-  return HFB_OK;
+  const bool small = job.outer == 1 && job.length * job.inner <= SCATTER_SMALL_TABLE;
+  if (!small && job.outer * job.length * job.inner > 0) return scatter_large(call, &job);
+  HFB_TRY(check_rows(call, &job));
+  return job.outer * job.length * job.inner == 0 ? HFB_OK : scatter_small(&job, call->pool);
 }
 
 hfb_status HFB_K(hfb_k_f32_embedding_backward)(const hfb_kernel_call *call) {
