@@ -69,6 +69,9 @@
   MODULE("obj_predict_head.transform.LayerNorm") \
   MODULE("obj_predict_head.decoder_dict.obj")    \
   MODULE("obj_predict_head.decoder_dict.attr") MODULE("obj_predict_head.decoder_dict.feat")
+#define LLAMA                                                                                                   \
+  "hidden_size=32 num_attention_heads=4 num_key_value_heads=2 intermediate_size=40 num_hidden_layers=2 vocab_size=99 " \
+  "attention_dropout=0.12"
 #define CLIP_TEXT                                                                                                \
   "hidden_size=24 num_hidden_layers=2 num_attention_heads=3 intermediate_size=40 vocab_size=99 eos_token_id=98 " \
   "attention_dropout=0.11"

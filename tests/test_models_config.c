@@ -91,6 +91,18 @@ static const struct {
     {"{\"attn_layers\": [\"local\", \"full\"]}", "ReformerForMaskedLM", HFB_UNSUPPORTED, {"attn_layers", "full"}},
     {"{\"axial_pos_shape\": null}", "ReformerForMaskedLM", HFB_INVALID_ARGUMENT, {"axial_pos_shape", "null"}},
     {"{\"bi_data\": true}", "XLNetLMHeadModel", HFB_UNSUPPORTED, {"bi_data"}},
+    {"{\"rope_scaling\": {\"type\": \"yarn\"}}",
+     "LlamaForCausalLM",
+     HFB_UNSUPPORTED,
+     {"rope_scaling.type", "yarn", "llama3"}},
+    {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": \"2\"}}",
+     "LlamaForCausalLM",
+     HFB_INVALID_ARGUMENT,
+     {"rope_scaling.factor", "a number", "a text"}},
+    {"{\"mlp_bias\": true}", "LlamaForCausalLM", HFB_UNSUPPORTED, {"mlp_bias"}},
+    {"{\"use_sliding_window\": true}", "Qwen2ForCausalLM", HFB_UNSUPPORTED, {"use_sliding_window"}},
+    {"{\"hidden_activation\": \"silu\"}", "GemmaForCausalLM", HFB_UNSUPPORTED, {"hidden_activation", "silu"}},
+    {"{\"apply_spec_augment\": true}", "WhisperForConditionalGeneration", HFB_UNSUPPORTED, {"apply_spec_augment"}},
     {"{\"text_config\": [1]}", "CLIPModel", HFB_INVALID_ARGUMENT, {"text_config", "an object", "a list"}},
     {"{\"text_config\": {\"hidden_size\": \"big\"}}",
      "CLIPModel",
@@ -292,13 +304,13 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
 #define FNET   "hidden_size=32 intermediate_size=40 num_hidden_layers=2 vocab_size=99"
 #define NARROW "embedding_size=16 " BERT
 #define MOBILE "hidden_size=32 embedding_size=8 intra_bottleneck_size=16 num_hidden_layers=2 vocab_size=99"
-#define REFORMER                                                                                  \
+#define REFORMER                                                                                   \
   "hidden_size=32 num_attention_heads=3 attention_head_size=6 feed_forward_size=20 vocab_size=30 " \
   "attn_layers=local|lsh axial_pos_shape=[4,6] axial_pos_embds_dim=[8,24] "                        \
   "local_attn_chunk_length=4 lsh_attn_chunk_length=4"
-#define GPT2   "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
-#define T5     "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
-#define VIT    "image_size=12 patch_size=4 encoder_stride=4 hidden_size=32 num_attention_heads=4 num_hidden_layers=1"
+#define GPT2 "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
+#define T5   "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
+#define VIT  "image_size=12 patch_size=4 encoder_stride=4 hidden_size=32 num_attention_heads=4 num_hidden_layers=1"
 #define CLIP                                                                                      \
   "text_config.hidden_size=24 text_config.num_attention_heads=3 text_config.num_hidden_layers=1 " \
   "text_config.vocab_size=99 text_config.eos_token_id=98 vision_config.hidden_size=24 "           \
@@ -307,6 +319,9 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
 #define LXMERT                                                                                                \
   "hidden_size=32 num_attention_heads=4 intermediate_size=40 vocab_size=99 l_layers=1 r_layers=1 x_layers=1 " \
   "visual_feat_dim=7"
+#define LLAMA \
+  "hidden_size=32 num_attention_heads=4 num_key_value_heads=2 intermediate_size=40 num_hidden_layers=1 vocab_size=99"
+#define WHISPER BART " num_mel_bins=8 max_source_positions=6 max_target_positions=12 pad_token_id=0"
 #define REGIONS " visual_feats:f:2x6x7 visual_pos:f:2x6x4"
 #define XLNET   "d_model=32 n_head=4 n_layer=2 d_inner=40 vocab_size=99"
 #define BART                                                                                          \
@@ -520,6 +535,8 @@ static void test_out_of_memory(void **state) {
   static const char *const cases[][3] = {
       {"T5ForConditionalGeneration", T5 " decoder_start_token_id=0", "input_ids:1x8 labels:1x8"},
       {"CLIPModel", CLIP, "input_ids:2x8 pixel_values:f:2x3x12x12 attention_mask:2x8"},
+      {"LlamaForCausalLM", LLAMA " rope_scaling.type=llama3", "input_ids:1x8 attention_mask:1x8 labels:1x8"},
+      {"WhisperForConditionalGeneration", WHISPER, "input_features:f:1x8x12 labels:1x8"},
       {"LxmertForPreTraining", LXMERT,
        "input_ids:1x8 visual_feats:f:1x6x7 visual_pos:f:1x6x4 obj_labels/obj/0:1x6 obj_labels/obj/1:f:1x6 "
        "obj_labels/attr/0:1x6 obj_labels/attr/1:f:1x6 obj_labels/feat/0:f:1x6x7 obj_labels/feat/1:f:1x6 ans:1"},

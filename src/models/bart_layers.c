@@ -7,7 +7,7 @@
 static void attention_declare(hfb_nn *nn, const hfb_bart_layers *layers, const char *name, int64_t source_width) {
   int64_t width = layers->width;
   hfb_scope_push(nn->b, "%s", name);
-  hfb_nn_linear_declare(nn, "k_proj", source_width, width, !layers->no_biases);
+  hfb_nn_linear_declare(nn, "k_proj", source_width, width, !layers->no_biases && !layers->no_key_bias);
   hfb_nn_linear_declare(nn, "v_proj", source_width, width, !layers->no_biases);
   hfb_nn_linear_declare(nn, "q_proj", width, width, !layers->no_biases);
   hfb_nn_linear_declare(nn, "out_proj", width, width, !layers->no_biases);
@@ -51,7 +51,8 @@ static hfb_value *attention(hfb_nn *nn, const hfb_bart_layers *layers, const cha
   bool with_bias = !layers->no_biases;
   hfb_scope_push(nn->b, "%s", name);
   hfb_value *q = hfb_nn_linear(nn, "q_proj", x, width, with_bias);
-  hfb_value *k = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "k_proj", source, width, with_bias), heads);
+  bool with_key_bias = with_bias && !layers->no_key_bias;
+  hfb_value *k = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "k_proj", source, width, with_key_bias), heads);
   hfb_value *v = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "v_proj", source, width, with_bias), heads);
   if (cache != NULL) {
     cache[0] = k;

@@ -11,6 +11,7 @@ typedef struct hfb_bart_layers {
   int64_t memory_width; /* what cross-attention keys and values are made of; 0: no cross-attention weights */
   bool pre_norm;        /* norms in front of attention and feed-forward; else behind the residual */
   bool no_biases;       /* in linear layers */
+  bool no_key_bias;     /* in k_proj */
   bool plain_norms;     /* without weight and bias */
   const char *activation;
   double dropout, attention_dropout, activation_dropout, layer_drop;

@@ -120,9 +120,9 @@ static hfb_status set_number(const hfb_field *field, const json_t *json, field_v
   if (!json_is_number(json)) return wrong_type(field, is_nullable(field) ? "a number or null" : "a number", json);
   double value = json_number_value(json);
   bool probability = field->kind == HFB_FIELD_PROBABILITY;
-  if (probability ? !(value >= 0 && value <= 1) : !(value > 0 && value <= 1e6)) {
+  if (probability ? !(value >= 0 && value <= 1) : !(value > 0 && value <= 1e9)) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "configuration field '%s' is %g; it must %s", field->name, value,
-                    probability ? "lie in [0, 1]" : "be positive and at most 1e6");
+                    probability ? "lie in [0, 1]" : "be positive and at most 1e9");
   }
   *out = (field_value){.f = value};
   return HFB_OK;

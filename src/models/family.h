@@ -18,7 +18,7 @@ typedef enum hfb_field_kind {
   HFB_FIELD_LIMIT, /* integer in [-1, 2^24]; -1: none */
   HFB_FIELD_BOOL,
   HFB_FIELD_PROBABILITY, /* [0, 1] */
-  HFB_FIELD_POSITIVE,    /* > 0 and <= 1e6: an epsilon, a deviation */
+  HFB_FIELD_POSITIVE,    /* > 0 and <= 1e9: an epsilon, a deviation, a base */
   HFB_FIELD_ACTIVATION,  /* an ACT2FN name */
   HFB_FIELD_TEXT,
   HFB_FIELD_WORDS, /* a list of texts, or one text "a|b": read by hfb_config_text as "a|b", each word accepted */
@@ -52,7 +52,7 @@ typedef struct hfb_call {
   const hfb_config *config;
   const hfb_model_request *request;
   hfb_value **values;    /* graph inputs, as request->inputs */
-  int64_t batch, length; /* of the first input, [batch, length]; of images [batch, C, H, W] the length is 0 */
+  int64_t batch, length; /* of the first input, its first and last dimension; of images the length is 0 */
   int64_t choices;       /* multiple choice: rows of `batch` that belong together; 1 elsewhere */
 } hfb_call;
 

@@ -230,31 +230,30 @@ static bool is_multiple_choice(const char *class_name) {
   return length > tail && strcmp(class_name + length - tail, suffix) == 0;
 }
 
-/* Images are f32[batch,channels,height,width]. */
-static hfb_status check_images(const hfb_model_input *input, hfb_call *call) {
-  if (input->dtype == HFB_F32 && input->shape.rank == 4 && hfb_shape_elements(&input->shape) > 0) {
-    call->choices = 1;
-    call->batch = input->shape.dim[0];
-    return HFB_OK;
-  }
-  char shape[HFB_SHAPE_TEXT_BYTES];
-  return HFB_FAIL(HFB_INVALID_ARGUMENT,
-                  "argument '%s' is %s%s; it must be f32[batch,channels,height,width] and not empty", input->name,
-                  hfb_dtype_name(input->dtype), hfb_shape_print(&input->shape, shape, sizeof shape));
-}
+/* Required arguments that are no ids: F32 of that rank. */
+static const struct {
+  const char *name, *dimensions;
+  int rank;
+} real_arguments[] = {
+    {"pixel_values", "batch,channels,height,width", 4},
+    {"input_values", "batch,samples", 2},
+    {"input_features", "batch,bins,frames", 3},
+};
+enum { REAL_ARGUMENTS = (int)(sizeof real_arguments / sizeof real_arguments[0]) };
 
-/* Sound is f32[batch,samples]. */
-static hfb_status check_waves(const hfb_model_input *input, hfb_call *call) {
-  if (input->dtype == HFB_F32 && input->shape.rank == 2 && hfb_shape_elements(&input->shape) > 0) {
+/* The length is that of the last dimension; images have none. */
+static hfb_status check_reals(const hfb_model_input *input, int kind, hfb_call *call) {
+  int rank = real_arguments[kind].rank;
+  if (input->dtype == HFB_F32 && input->shape.rank == rank && hfb_shape_elements(&input->shape) > 0) {
     call->choices = 1;
     call->batch = input->shape.dim[0];
-    call->length = input->shape.dim[1];
+    call->length = rank == 4 ? 0 : input->shape.dim[rank - 1];
     return HFB_OK;
   }
   char shape[HFB_SHAPE_TEXT_BYTES];
-  return HFB_FAIL(HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be f32[batch,samples] and not empty",
-                  input->name, hfb_dtype_name(input->dtype),
-                  hfb_shape_print(&input->shape, shape, sizeof shape));
+  return HFB_FAIL(HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be f32[%s] and not empty", input->name,
+                  hfb_dtype_name(input->dtype), hfb_shape_print(&input->shape, shape, sizeof shape),
+                  real_arguments[kind].dimensions);
 }
 
 /* The required argument fixes batch and length. */
@@ -266,8 +265,9 @@ static hfb_status check_first(const hfb_model_request *request, const hfb_class_
     const hfb_model_input *input = &request->inputs[i];
     const int64_t *dim = input->shape.dim;
     if (strcmp(input->name, required) != 0) continue;
-    if (strcmp(required, "pixel_values") == 0) return check_images(input, call);
-    if (strcmp(required, "input_values") == 0) return check_waves(input, call);
+    for (int j = 0; j < REAL_ARGUMENTS; j++) {
+      if (strcmp(required, real_arguments[j].name) == 0) return check_reals(input, j, call);
+    }
     if (input->dtype != HFB_I64 || input->shape.rank != 2 + choices || hfb_shape_elements(&input->shape) == 0) {
       char shape[HFB_SHAPE_TEXT_BYTES];
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "argument '%s' is %s%s; it must be i64[batch,%slength] and not empty",

@@ -1,0 +1,44 @@
+/* Gemma (Gemma Team, 2024): LLaMA with heads of their own width, norms around 1 and scaled embeddings. */
+#include "models/llama_layers.h"
+
+static const hfb_field fields[] = {
+    {"vocab_size", HFB_FIELD_SIZE, "256000", NULL},
+    {"hidden_size", HFB_FIELD_SIZE, "3072", NULL},
+    {"intermediate_size", HFB_FIELD_SIZE, "24576", NULL},
+    {"num_hidden_layers", HFB_FIELD_COUNT, "28", NULL},
+    {"num_attention_heads", HFB_FIELD_COUNT, "16", NULL},
+    {"num_key_value_heads", HFB_FIELD_COUNT, "16", NULL},
+    {"head_dim", HFB_FIELD_SIZE, "256", NULL},
+    {"hidden_act", HFB_FIELD_ACTIVATION, "gelu", NULL},
+    {"hidden_activation", HFB_FIELD_TEXT, "null", "gelu|gelu_pytorch_tanh|null"}, /* goes before hidden_act */
+    {"attention_bias", HFB_FIELD_BOOL, "false", NULL},
+    {"pad_token_id", HFB_FIELD_ID, "0", NULL},
+    HFB_LLAMA_COMMON_FIELDS,
+};
+
+static hfb_llama_traits traits(const hfb_call *call) {
+  bool bias = hfb_call_bool(call, "attention_bias");
+  const char *activation = hfb_call_text(call, "hidden_activation");
+  return (hfb_llama_traits){.qkv_bias = bias,
+                            .out_bias = bias,
+                            .shifted_norms = true,
+                            .window = -1,
+                            .activation = activation != NULL ? activation : hfb_call_text(call, "hidden_act")};
+}
+
+static void causal_lm(hfb_nn *nn, const hfb_call *call) {
+  hfb_llama_traits own = traits(call);
+  hfb_llama_causal_lm(nn, call, &own);
+}
+
+static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
+  hfb_llama_traits own = traits(call);
+  hfb_llama_sequence_classification(nn, call, &own);
+}
+
+static const hfb_class_row classes[] = {
+    HFB_LLAMA_CAUSAL_ROW("GemmaForCausalLM", causal_lm),
+    HFB_LLAMA_CLASSIFICATION_ROW("GemmaForSequenceClassification", sequence_classification),
+};
+
+HFB_FAMILY(gemma, "gemma", "model", fields, classes);
