@@ -116,6 +116,22 @@ static void storage_strides(const hfb_program *program, const hfb_value *value, 
   out[2] = strides[batch_rank];
 }
 
+/* Strides of keys or values: of block instead of batch where they lie in blocks. */
+static void key_strides(const hfb_step *step, const hfb_matrix_view *view, int64_t out[3]) {
+  attention_strides(view, step->block_numbers.base ? 2 : step->batch_rank, out);
+}
+
+static hfb_attention_blocks key_blocks(const hfb_program *program, const hfb_step *step) {
+  const hfb_view *numbers = &step->block_numbers;
+  if (!numbers->base) return (hfb_attention_blocks){0};
+  return (hfb_attention_blocks){
+      .numbers = (const int64_t *)program->storages[numbers->base->id] + numbers->offset,
+      .strides = {step->block_number_strides[0], step->block_number_strides[1]},
+      .rows = step->block_rows,
+      .count = step->block_count,
+  };
+}
+
 /* Where result `result` of the step's op is stored; NULL when nobody reads it. */
 static float *result_data(const hfb_program *program, const hfb_step *step, int result) {
   const hfb_value *value = &step->node->results[result];
@@ -148,6 +164,7 @@ static hfb_status run_attention(hfb_program *program, int index, const hfb_step 
       .v = (const float *)operand_data(program, &step->v),
       .out = result_data(program, step, 0),
       .lse = result_data(program, step, 1),
+      .blocks = key_blocks(program, step),
       .scale = step->scale,
       .causal = step->causal,
       .dropout_p = hfb_node_float(step->node, HFB_ATTR_P),
@@ -155,8 +172,8 @@ static hfb_status run_attention(hfb_program *program, int index, const hfb_step 
       .random_state = random_state(program, step),
   };
   attention_strides(&step->a, step->batch_rank, attention.q_strides);
-  attention_strides(&step->b, step->batch_rank, attention.k_strides);
-  attention_strides(&step->v, step->batch_rank, attention.v_strides);
+  key_strides(step, &step->b, attention.k_strides);
+  key_strides(step, &step->v, attention.v_strides);
   storage_strides(program, out, step->batch_rank, attention.out_strides);
   if (function) {
     fill_slots(program, &step->code[0], slots);
@@ -187,6 +204,7 @@ static hfb_status run_attention_backward(hfb_program *program, int index, const 
       .dq = result_data(program, step, 0),
       .dk = result_data(program, step, 1),
       .dv = result_data(program, step, 2),
+      .blocks = key_blocks(program, step),
       .scale = step->scale,
       .gradient_scale = step->gradient_scale,
       .causal = step->causal,
@@ -195,8 +213,8 @@ static hfb_status run_attention_backward(hfb_program *program, int index, const 
       .random_state = random_state(program, step),
   };
   attention_strides(&step->a, step->batch_rank, backward.q_strides);
-  attention_strides(&step->b, step->batch_rank, backward.k_strides);
-  attention_strides(&step->v, step->batch_rank, backward.v_strides);
+  key_strides(step, &step->b, backward.k_strides);
+  key_strides(step, &step->v, backward.v_strides);
   attention_strides(&step->g, step->batch_rank, backward.g_strides);
   storage_strides(program, &node->results[0], step->batch_rank, backward.dq_strides);
   storage_strides(program, &node->results[1], step->batch_rank, backward.dk_strides);

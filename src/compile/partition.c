@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "compile/block_gather.h"
 #include "compile/passes.h"
 
 static hfb_op_class class_of(const hfb_node *node) { return hfb_op_info_of(node->op)->op_class; }
@@ -155,6 +156,8 @@ hfb_status hfb_partition_create(const hfb_graph *graph, hfb_partition **out_part
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->no_tile);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_node *), &p->reduce);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_score);
+  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->by_blocks);
+  if (status == HFB_OK) status = hfb_block_gathers_find(graph, &p->users, p->by_blocks);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_value *), &p->root);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(hfb_value *), &p->tile);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof *p->chains, &p->chains);
@@ -179,6 +182,7 @@ void hfb_partition_destroy(hfb_partition *partition) {
   hfb_mem_free(partition->no_tile);
   hfb_mem_free(partition->reduce);
   hfb_mem_free(partition->is_score);
+  hfb_mem_free(partition->by_blocks);
   hfb_mem_free(partition->root);
   hfb_mem_free(partition->tile);
   hfb_mem_free(partition->chains);
@@ -238,6 +242,11 @@ static void force_operand(hfb_partition *p, const hfb_value *value) {
          length < 64) {
     chain[length++] = base;
     base = base->node->inputs[0];
+  }
+  if (p->by_blocks[base->id]) {
+    force_operand(p, base->node->inputs[0]);
+    force_operand(p, base->node->inputs[1]);
+    return;
   }
   if (!is_outside(base)) p->forced[base->id] = true;
   hfb_view view = {.base = base}, next;
@@ -357,7 +366,7 @@ static bool fits_as_extra(const hfb_partition *p, const hfb_value *value, const 
 static void assign_root(hfb_partition *p, const hfb_value *value) {
   const hfb_node *node = value->node;
   const hfb_op_class op_class = class_of(node);
-  if (p->users.use_counts[value->id] == 0 || is_outside(value)) return;
+  if (p->users.use_counts[value->id] == 0 || is_outside(value) || p->by_blocks[value->id]) return;
   const hfb_value *common = common_root(p, value);
   if (is_tiled(node)) {
     assign_tiled(p, value, common);

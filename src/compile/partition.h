@@ -29,6 +29,7 @@ typedef struct hfb_partition {
                               NULL when dead, free (computed in every user) or from outside */
   const hfb_value **tile;  /* by value id of a root: the product whose tiles the loop rewrites, or NULL */
   const hfb_node **reduce; /* by value id of a root: a reduction in its loop, the one nearest the inputs, or NULL */
+  bool *by_blocks;         /* by value id: a gather whose blocks attention reads where they lie (block_gather.h) */
   bool *is_score;          /* by value id: scores of an attention: a root without storage */
   hfb_chain *chains;       /* by value id */
   bool *is_leaf;           /* by value id: where chains end */

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "compile/block_gather.h"
 #include "compile/causal.h"
 #include "compile/lower.h"
 #include "compile/partition.h"
@@ -216,6 +217,34 @@ static float take_last_scale(hfb_step_code *code) {
   return scale;
 }
 
+/* Keys or values [..,keys,d], or [..,d,keys] if swapped, as rows with unit stride: side by side, or in blocks. */
+static hfb_status plan_key_rows(attempt *a, hfb_step *step, const hfb_value *value, bool swapped,
+                                hfb_matrix_view *out) {
+  hfb_block_gather blocks;
+  if (!hfb_block_gather_of(value, swapped, &blocks) || !a->p->by_blocks[blocks.gather->results[0].id]) {
+    if (!matrix_view(a, value, swapped, step->batch_rank, out)) return HFB_OK;
+    if (out->col_stride != 1) return unsupported_attention("keys or values do not have unit stride along the head");
+    return add_operand(a, step, out->view.base);
+  }
+  const hfb_value *matrix = blocks.gather->inputs[0], *numbers = blocks.gather->inputs[1], *blocker = NULL;
+  if (!matrix_view(a, matrix, false, 0, out)) return HFB_OK;
+  if (out->col_stride != 1) force(a, matrix);
+  if (!hfb_partition_view(a->p, a->s->storage, numbers, &step->block_numbers, &blocker)) {
+    force(a, blocker);
+  } else if (numbers->shape.rank != 1 || step->block_numbers.strides[0] != 1) {
+    return unsupported_attention("numbers of blocks are no list");
+  }
+  if (a->blocked) return HFB_OK;
+  out->batch_strides[0] = out->row_stride; /* from block to block */
+  out->batch_strides[1] = blocks.head_stride;
+  out->row_stride = blocks.key_stride;
+  memcpy(step->block_number_strides, blocks.number_strides, sizeof step->block_number_strides);
+  step->block_rows = blocks.rows;
+  step->block_count = matrix->shape.dim[0];
+  HFB_TRY(add_operand(a, step, step->block_numbers.base));
+  return add_operand(a, step, out->view.base);
+}
+
 /* The scores' product gives q and k, sizes and the function; both attention steps read them alike. */
 static hfb_status plan_scores(attempt *a, hfb_step *step, const hfb_value *scores) {
   const hfb_node *product = hfb_score_source(scores);
@@ -231,13 +260,11 @@ static hfb_status plan_scores(attempt *a, hfb_step *step, const hfb_value *score
   step->scale = 1.0f;
   memcpy(step->batch_dims, scores->shape.dim, (size_t)batch_rank * sizeof(int64_t));
   if (!matrix_view(a, product->inputs[0], false, batch_rank, &step->a)) return HFB_OK;
-  if (!matrix_view(a, product->inputs[1], !hfb_node_int(product, HFB_ATTR_TRANSPOSE_B), batch_rank, &step->b))
-    return HFB_OK;
-  if (step->a.col_stride != 1 || step->b.col_stride != 1) {
-    return unsupported_attention("operands do not have unit stride along the head");
-  }
+  if (step->a.col_stride != 1) return unsupported_attention("queries do not have unit stride along the head");
   HFB_TRY(add_operand(a, step, step->a.view.base));
-  HFB_TRY(add_operand(a, step, step->b.view.base));
+  const bool swapped = !hfb_node_int(product, HFB_ATTR_TRANSPOSE_B);
+  HFB_TRY(plan_key_rows(a, step, product->inputs[1], swapped, &step->b));
+  if (a->blocked) return HFB_OK;
   step->causal = step->m == step->n && hfb_is_causal_scores(scores);
   if (product->results == scores) return HFB_OK;
   HFB_TRY(attach_loop(a, step, scores, &step->code[0]));
@@ -247,13 +274,7 @@ static hfb_status plan_scores(attempt *a, hfb_step *step, const hfb_value *score
   return HFB_OK;
 }
 
-/* An operand whose last dimension runs along the head or the values, and the random state if there is one. */
-static hfb_status plan_rows_operand(attempt *a, hfb_step *step, const hfb_value *value, hfb_matrix_view *out) {
-  if (!matrix_view(a, value, false, step->batch_rank, out)) return HFB_OK;
-  if (out->col_stride != 1) return unsupported_attention("operands do not have unit stride along the values");
-  return add_operand(a, step, out->view.base);
-}
-
+/* Operands that are read as they are stored: the random state. */
 static hfb_status plan_stored_operands(attempt *a, hfb_step *step, const hfb_node *node, int first) {
   for (int i = first; i < node->input_count; i++) {
     hfb_view view;
@@ -275,7 +296,7 @@ static hfb_status plan_attention(attempt *a, hfb_step *step, const hfb_node *nod
   step->kind = HFB_STEP_ATTENTION;
   HFB_TRY(plan_scores(a, step, node->inputs[0]));
   if (a->blocked) return HFB_OK;
-  HFB_TRY(plan_rows_operand(a, step, node->inputs[1], &step->v));
+  HFB_TRY(plan_key_rows(a, step, node->inputs[1], false, &step->v));
   return plan_stored_operands(a, step, node, 2);
 }
 
@@ -287,10 +308,10 @@ static hfb_status plan_attention_backward(attempt *a, hfb_step *step, const hfb_
   step->kind = HFB_STEP_ATTENTION_BACKWARD;
   HFB_TRY(plan_scores(a, step, node->inputs[1]));
   if (a->blocked) return HFB_OK;
-  HFB_TRY(plan_rows_operand(a, step, source->inputs[4], &step->v));
-  if (a->blocked) return HFB_OK;
-  HFB_TRY(plan_rows_operand(a, step, node->inputs[5], &step->g));
-  if (a->blocked) return HFB_OK;
+  HFB_TRY(plan_key_rows(a, step, source->inputs[4], false, &step->v));
+  if (a->blocked || !matrix_view(a, node->inputs[5], false, step->batch_rank, &step->g)) return HFB_OK;
+  if (step->g.col_stride != 1) return unsupported_attention("a gradient does not have unit stride along the values");
+  HFB_TRY(add_operand(a, step, step->g.view.base));
   HFB_TRY(plan_stored_operands(a, step, node, 6));
   step->lse = node->inputs[2];
   step->delta = source->inputs[2];
@@ -445,6 +466,7 @@ hfb_status hfb_step_print(const hfb_schedule *schedule, int index, hfb_strbuf *o
                       (long long)step->n, (long long)step->k);
     if (step->bias) hfb_strbuf_printf(out_text, " bias=%%%d", step->bias->id);
     if (attention) hfb_strbuf_printf(out_text, " scale=%g causal=%d", step->scale, step->causal);
+    if (step->block_numbers.base) hfb_strbuf_printf(out_text, " blocks of %lld keys", (long long)step->block_rows);
   } else if (step->kind == HFB_STEP_KERNEL) {
     hfb_strbuf_printf(out_text, " %s", hfb_op_info_of(step->node->op)->name);
   }

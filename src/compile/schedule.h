@@ -48,6 +48,10 @@ typedef struct hfb_step {
   int batch_rank;
   int64_t batch_dims[HFB_MAX_RANK];
   hfb_matrix_view a, b, v, c, g;
+  /* Attention whose keys and values lie in blocks (block_gather.h): the numbers of the blocks; numbers.base NULL: rows.
+   * The batch strides of b and v are then of block and head. */
+  hfb_view block_numbers;
+  int64_t block_number_strides[2], block_rows, block_count;
   const hfb_value *lse, *delta; /* ATTENTION_BACKWARD: row statistics */
   const hfb_value *bias;    /* added by the product itself: no function is generated for a lone bias */
   float scale, gradient_scale;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "base/memory.h"
+#include "kernels/attention_blocks.h"
 #include "kernels/attention_isa.h"
 #include "kernels/gemm_block.h"
 #include "kernels/integers.h"
@@ -34,13 +35,14 @@ typedef struct attention_job {
   int64_t block_rows;
   int64_t key_width, value_width;       /* columns of a panel of K and of V */
   int64_t score_stride;
-  size_t value_offset, score_offset, keep_offset, scratch_bytes;
+  size_t value_offset, score_offset, keep_offset, rows_offset, scratch_bytes;
 } attention_job;
 
 typedef struct attention_task {
   const attention_job *job;
   int64_t batch, head;
   const float *q, *k, *v;
+  int64_t k_stride, v_stride; /* of their rows */
   float *out;
   int64_t key_count; /* that some row of the task looks at */
   float *packed_k, *packed_v, *scores, *keep;
@@ -53,17 +55,35 @@ static int64_t visible_keys(const hfb_attention *attention, int64_t row) {
   return limit < 0 ? 0 : min_i64(limit, attention->key_count);
 }
 
+/* Sets k and v; those that lie in blocks are read into `rows`. */
+static void find_keys(attention_task *task, float *rows) {
+  const hfb_attention *attention = task->job->attention;
+  const int64_t *k_strides = attention->k_strides, *v_strides = attention->v_strides;
+  if (!attention->blocks.numbers) {
+    task->k = attention->k + task->batch * k_strides[0] + task->head * k_strides[1], task->k_stride = k_strides[2];
+    task->v = attention->v + task->batch * v_strides[0] + task->head * v_strides[1], task->v_stride = v_strides[2];
+    return;
+  }
+  float *values = rows + task->key_count * attention->head_dim;
+  hfb_attention_read_blocks(&attention->blocks, task->batch, task->head, attention->k, k_strides, 0, task->key_count,
+                            attention->head_dim, rows);
+  hfb_attention_read_blocks(&attention->blocks, task->batch, task->head, attention->v, v_strides, 0, task->key_count,
+                            attention->value_dim, values);
+  task->k = rows, task->k_stride = attention->head_dim;
+  task->v = values, task->v_stride = attention->value_dim;
+}
+
 static void pack_head(const attention_task *task) {
   const attention_job *job = task->job;
   const hfb_attention *attention = job->attention;
   if (job->packs) {
-    job->kernels->pack_b(task->k, 1, attention->k_strides[2], attention->head_dim, task->key_count, job->key_width,
+    job->kernels->pack_b(task->k, 1, task->k_stride, attention->head_dim, task->key_count, job->key_width,
                          task->packed_k);
-    job->kernels->pack_b(task->v, attention->v_strides[2], 1, task->key_count, attention->value_dim, job->value_width,
+    job->kernels->pack_b(task->v, task->v_stride, 1, task->key_count, attention->value_dim, job->value_width,
                          task->packed_v);
   } else if (attention->value_dim % job->kernels->lanes != 0) {
     const int64_t rest = attention->value_dim % job->value_width;
-    job->kernels->pack_b(task->v + attention->value_dim - rest, attention->v_strides[2], 1, task->key_count, rest,
+    job->kernels->pack_b(task->v + attention->value_dim - rest, task->v_stride, 1, task->key_count, rest,
                          job->value_width, task->packed_v);
   }
 }
@@ -81,7 +101,7 @@ static void multiply_keys(const attention_task *task, int64_t row, int64_t rows,
         .a = q,
         .a_row_stride = attention->q_strides[2],
         .b = task->k,
-        .b_col_stride = attention->k_strides[2],
+        .b_col_stride = task->k_stride,
         .c = task->scores,
         .c_row_stride = job->score_stride,
         .alpha = attention->scale,
@@ -110,7 +130,7 @@ static void multiply_values(const attention_task *task, int64_t row, int64_t row
   const attention_job *job = task->job;
   const hfb_attention *attention = job->attention;
   const bool has_partial = !job->packs && attention->value_dim % job->kernels->lanes != 0;
-  const int64_t v_key_stride = job->packs ? job->value_width : attention->v_strides[2];
+  const int64_t v_key_stride = job->packs ? job->value_width : task->v_stride;
   const float *v = job->packs ? task->packed_v : task->v;
   for (int64_t key = 0; key == 0 || key < keys; key += job->kernels->k_block) {
     hfb_gemm_block_run(&(hfb_gemm_block){
@@ -178,13 +198,11 @@ static void run_task(void *context, int64_t index, int worker) {
   const int64_t batch = index % head_count / attention->heads, head = index % attention->heads;
   const int64_t row_end = min_i64(attention->query_count, (chunk + 1) * job->chunk_rows);
   char *scratch = job->own_scratch ? job->own_scratch : hfb_pool_scratch(job->pool, worker);
-  const attention_task task = {
+  attention_task task = {
       .job = job,
       .batch = batch,
       .head = head,
       .q = attention->q + batch * attention->q_strides[0] + head * attention->q_strides[1],
-      .k = attention->k + batch * attention->k_strides[0] + head * attention->k_strides[1],
-      .v = attention->v + batch * attention->v_strides[0] + head * attention->v_strides[1],
       .out = attention->out + batch * attention->out_strides[0] + head * attention->out_strides[1],
       .key_count = visible_keys(attention, row_end - 1),
       .packed_k = (float *)scratch,
@@ -192,6 +210,7 @@ static void run_task(void *context, int64_t index, int worker) {
       .scores = (float *)(scratch + job->score_offset),
       .keep = (float *)(scratch + job->keep_offset),
   };
+  find_keys(&task, (float *)(scratch + job->rows_offset));
   pack_head(&task);
   for (int64_t row = chunk * job->chunk_rows; row < row_end; row += job->block_rows) {
     run_rows(&task, row, min_i64(job->block_rows, row_end - row));
@@ -223,7 +242,9 @@ static void plan(attention_job *job) {
   job->score_offset =
       job->value_offset + (size_t)round_up(value_columns * attention->key_count * (int64_t)sizeof(float), ALIGNMENT);
   job->keep_offset = job->score_offset + (size_t)(job->block_rows * job->score_stride) * sizeof(float);
-  job->scratch_bytes = job->keep_offset + (size_t)(attention->key_count + HFB_ATTENTION_KEEP_PAD) * sizeof(float);
+  job->rows_offset = job->keep_offset + (size_t)(attention->key_count + HFB_ATTENTION_KEEP_PAD) * sizeof(float);
+  const int64_t row_elements = attention->blocks.numbers ? attention->head_dim + attention->value_dim : 0;
+  job->scratch_bytes = job->rows_offset + (size_t)(attention->key_count * row_elements) * sizeof(float);
 }
 
 /* No keys at all: an empty sum. */
@@ -241,6 +262,13 @@ static void write_zeros(const hfb_attention *attention) {
   }
 }
 
+hfb_status hfb_attention_blocks_check(const hfb_attention_blocks *blocks, int64_t key_count) {
+  if (!blocks->numbers) return HFB_OK;
+  if (blocks->rows > 0 && blocks->count > 0 && key_count % blocks->rows == 0) return HFB_OK;
+  return HFB_FAIL(HFB_INVALID_ARGUMENT, "attention: %lld keys in blocks of %lld out of %lld", (long long)key_count,
+                  (long long)blocks->rows, (long long)blocks->count);
+}
+
 hfb_status hfb_attention_run(const hfb_attention *attention, hfb_isa isa, hfb_pool *pool) {
   const int64_t sizes[] = {attention->batch,     attention->heads,    attention->query_count,
                            attention->key_count, attention->head_dim, attention->value_dim};
@@ -248,6 +276,7 @@ hfb_status hfb_attention_run(const hfb_attention *attention, hfb_isa isa, hfb_po
     if (sizes[i] >= 0) continue;
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "attention with a negative size: %lld", (long long)sizes[i]);
   }
+  HFB_TRY(hfb_attention_blocks_check(&attention->blocks, attention->key_count));
   hfb_attention_dropout dropout;
   HFB_TRY(hfb_attention_dropout_init(attention->dropout_p, attention->dropout_site, attention->random_state, &dropout));
   if (attention->batch == 0 || attention->heads == 0 || attention->query_count == 0) return HFB_OK;

@@ -18,12 +18,22 @@ typedef void (*hfb_score_fn)(const void *context, float *scores, int64_t ld, int
  * gradients take the probabilities of such rows from their scores alone: exp(scores - max) / sum. */
 enum { HFB_ATTENTION_LSE_LIMIT = 1024 };
 
+/* Keys and values that lie in blocks of `rows` keys: those of (batch, head) are the blocks with the numbers from
+ * numbers + batch * strides[0] + head * strides[1] on, key_count / rows of them. Element strides of k and v are then of
+ * block, head and sequence. Numbers are clamped to [0, count). numbers NULL: no blocks. */
+typedef struct hfb_attention_blocks {
+  const int64_t *numbers;
+  int64_t strides[2];
+  int64_t rows, count;
+} hfb_attention_blocks;
+
 typedef struct hfb_attention {
   int64_t batch, heads, query_count, key_count, head_dim, value_dim;
   /* Element strides of batch, head, sequence; the last dimension has unit stride. */
   const float *q, *k, *v;
   float *out;
   int64_t q_strides[3], k_strides[3], v_strides[3], out_strides[3];
+  hfb_attention_blocks blocks;
   float scale;
   /* 1: key j takes part in query i only when j <= i + (key_count - query_count); skipped blocks cost nothing. */
   int causal;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "kernels/attention_blocks.h"
 #include "kernels/attention_isa.h"
 #include "kernels/gemm_block.h"
 #include "kernels/integers.h"
@@ -33,6 +34,7 @@ typedef struct scratch_layout {
   int64_t k_panels, v_panels, k_rows;         /* of a block of keys */
   int64_t q_rows, g_rows, scores, gradients;  /* of a block of queries */
   int64_t dk, dv, keep;
+  int64_t read;                               /* keys, then values, out of their blocks */
   int64_t end;
 } scratch_layout;
 
@@ -62,7 +64,7 @@ typedef struct backward_job {
 typedef struct backward_task {
   const backward_job *job;
   int64_t batch, head;
-  const float *q, *k, *v, *g;
+  const float *q, *g;
   float *dq, *dk, *dv;
   float *scratch;
 } backward_task;
@@ -78,17 +80,30 @@ static int64_t visible_keys(const hfb_attention_backward *backward, int64_t row)
   return max_i64(0, min_i64(row + 1 + backward->key_count - backward->query_count, backward->key_count));
 }
 
+/* A block of k or v with its row stride; those that lie in blocks of their own are read into scratch memory. */
+static const float *key_rows(const backward_task *task, const float *x, const int64_t strides[3], int64_t key,
+                             int64_t keys, int64_t columns, int64_t *out_stride) {
+  const backward_job *job = task->job;
+  const hfb_attention_backward *backward = job->backward;
+  *out_stride = strides[2];
+  if (!backward->blocks.numbers) return x + task->batch * strides[0] + task->head * strides[1] + key * strides[2];
+  float *read = task->scratch + job->layout.read;
+  hfb_attention_read_blocks(&backward->blocks, task->batch, task->head, x, strides, key, keys, columns, read);
+  *out_stride = columns;
+  return read;
+}
+
 static void pack_keys(const backward_task *task, int64_t key, int64_t keys) {
   const backward_job *job = task->job;
   const hfb_attention_backward *backward = job->backward;
-  const float *k = task->k + key * backward->k_strides[2], *v = task->v + key * backward->v_strides[2];
-  job->kernels->pack_b(k, 1, backward->k_strides[2], backward->head_dim, keys, job->key_width,
-                       task->scratch + job->layout.k_panels);
-  job->kernels->pack_b(v, 1, backward->v_strides[2], backward->value_dim, keys, job->key_width,
-                       task->scratch + job->layout.v_panels);
-  if (!task->dq) return;
-  job->kernels->pack_b(k, backward->k_strides[2], 1, keys, backward->head_dim, job->head_stride,
-                       task->scratch + job->layout.k_rows);
+  int64_t stride;
+  const float *k = key_rows(task, backward->k, backward->k_strides, key, keys, backward->head_dim, &stride);
+  job->kernels->pack_b(k, 1, stride, backward->head_dim, keys, job->key_width, task->scratch + job->layout.k_panels);
+  if (task->dq) {
+    job->kernels->pack_b(k, stride, 1, keys, backward->head_dim, job->head_stride, task->scratch + job->layout.k_rows);
+  }
+  const float *v = key_rows(task, backward->v, backward->v_strides, key, keys, backward->value_dim, &stride);
+  job->kernels->pack_b(v, 1, stride, backward->value_dim, keys, job->key_width, task->scratch + job->layout.v_panels);
 }
 
 /* Rows side by side in memory, filled up to whole vectors: A of two products, B of two others. */
@@ -312,8 +327,6 @@ static backward_task task_of(const backward_job *job, int64_t head_index, int wo
       .batch = batch,
       .head = head,
       .q = backward->q + batch * backward->q_strides[0] + head * backward->q_strides[1],
-      .k = backward->k + batch * backward->k_strides[0] + head * backward->k_strides[1],
-      .v = backward->v + batch * backward->v_strides[0] + head * backward->v_strides[1],
       .g = backward->g + batch * backward->g_strides[0] + head * backward->g_strides[1],
       .dq = job->dq ? job->dq + batch * backward->dq_strides[0] + head * backward->dq_strides[1] : NULL,
       .dk = job->dk ? job->dk + batch * backward->dk_strides[0] + head * backward->dk_strides[1] : NULL,
@@ -449,6 +462,8 @@ static void plan(backward_job *job) {
   layout->dk = take(&layout->end, job->key_block * job->head_stride);
   layout->dv = take(&layout->end, job->key_block * job->value_stride);
   layout->keep = take(&layout->end, job->key_block + HFB_ATTENTION_KEEP_PAD);
+  const int64_t columns = max_i64(backward->head_dim, backward->value_dim);
+  layout->read = take(&layout->end, backward->blocks.numbers ? job->key_block * columns : 0);
 }
 
 /* One pass with a task for each head, or two that split them: whichever should end first. */
@@ -493,6 +508,7 @@ static hfb_status check(const hfb_attention_backward *backward) {
     if (sizes[i] >= 0) continue;
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "gradient of attention with a negative size: %lld", (long long)sizes[i]);
   }
+  HFB_TRY(hfb_attention_blocks_check(&backward->blocks, backward->key_count));
   if (backward->lse && backward->delta) return HFB_OK;
   return HFB_FAIL(HFB_INVALID_ARGUMENT, "gradient of attention without %s; the forward's lse and delta are needed",
                   backward->lse ? "delta" : "lse");

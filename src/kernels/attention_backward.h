@@ -17,6 +17,7 @@ typedef struct hfb_attention_backward {
   const float *g; /* gradient of out */
   /* Element strides of batch, head, sequence; the last dimension has unit stride. */
   int64_t q_strides[3], k_strides[3], v_strides[3], g_strides[3];
+  hfb_attention_blocks blocks; /* as in the forward; dk and dv are of the keys read, block after block */
   const float *lse, *delta; /* row-major [batch,heads,query]; delta: sum of g * out over the last dimension */
   float *dq, *dk, *dv;      /* NULL: not wanted; all of them is written */
   int64_t dq_strides[3], dk_strides[3], dv_strides[3];
