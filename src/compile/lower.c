@@ -491,6 +491,18 @@ static void order_by_store(hfb_loop *loop) {
   }
 }
 
+/* Rows of a few elements cost more than their elements: the dimension before them becomes the inner one, even if the
+ * result is then written with a stride (the update of a convolution's weight, [out,in,kernel]). */
+static void widen_rows(hfb_loop *loop) {
+  enum { FEW = 8, MANY = 32 };
+  const int inner = loop->rank - 1;
+  if (inner < 1 || loop->extent[inner] > FEW || loop->extent[inner - 1] < MANY) return;
+  for (int i = 0; i < loop->term_count; i++) {
+    if (loop->terms[i].kind == HFB_TERM_PADDED) return; /* names its dimension */
+  }
+  swap_dims(loop, inner - 1, inner);
+}
+
 /* A loop that merged into one dimension would be one row, for one thread: cut into rows again. */
 static void split_single_row(hfb_loop *loop) {
   enum { MIN_ELEMENTS = 16384, MAX_INNER = 4096, MIN_INNER = 64 };
@@ -609,7 +621,10 @@ static hfb_status finish_loop(lowering *l, hfb_lowered *out) {
   if (out->loop->kind == HFB_LOOP_ROWS) {
     if (l->reduce_extent < 0) order_by_store(out->loop);
     merge_all(out->loop, l->reduce_extent >= 0);
-    if (l->reduce_extent < 0) split_single_row(out->loop);
+    if (l->reduce_extent < 0) {
+      widen_rows(out->loop);
+      split_single_row(out->loop);
+    }
   } else if (out->loop->kind == HFB_LOOP_SCORE) {
     while (out->loop->rank < 4) prepend_dim(out->loop);
   } else if (!shape_tile(out->loop, l->tile->node)) {

@@ -89,6 +89,8 @@ bool hfb_is_kernel_step(const hfb_node *node) {
     case HFB_OP_CONCAT:
     case HFB_OP_PAD:
     case HFB_OP_FFT2_REAL:
+    case HFB_OP_INSTANCE_NORM:
+    case HFB_OP_INSTANCE_NORM_BACKWARD:
     case HFB_OP_UNFOLD_BACKWARD:
     case HFB_OP_CTC_LOSS:
     case HFB_OP_CTC_LOSS_BACKWARD:

@@ -292,12 +292,17 @@ hfb_status hfb_pass_fold(const hfb_graph *graph, hfb_graph **out_graph) {
 
 /* ---- decomposition ---------------------------------------- */
 
+/* Ops whose kernels beat the loops of their decomposition: transforms, and sums along columns. */
+static bool stays_whole(hfb_op op) {
+  return op == HFB_OP_FFT2_REAL || op == HFB_OP_INSTANCE_NORM || op == HFB_OP_INSTANCE_NORM_BACKWARD;
+}
+
 hfb_status hfb_pass_decompose(const hfb_graph *graph, hfb_graph **out_graph) {
   hfb_rewrite rewrite;
   HFB_TRY(hfb_rewrite_begin(&rewrite, graph));
   for (int i = 0; i < graph->node_count; i++) {
     const hfb_node *node = graph->nodes[i];
-    if (node->op == HFB_OP_FFT2_REAL || hfb_op_info_of(node->op)->level != HFB_LEVEL_FRAMEWORK) {
+    if (stays_whole(node->op) || hfb_op_info_of(node->op)->level != HFB_LEVEL_FRAMEWORK) {
       hfb_rewrite_copy(&rewrite, node);
     } else {
       hfb_decompose_node(&rewrite, node);

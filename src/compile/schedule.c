@@ -149,7 +149,9 @@ static hfb_status plan_gemm(attempt *a, hfb_step *step, const hfb_node *node) {
   step->c.row_stride = step->n;
   /* An epilogue's loop takes rows and batches as the shapes say. */
   const bool merges = step->result == &node->results[0] || node->inputs[1]->shape.rank == 2;
-  if (merges && !batch_to_rows(step) && !hfb_partition_is_stored(a->p, node->inputs[0])) {
+  /* Windows that overlap are more than what they show. */
+  const bool grows = hfb_shape_elements(x) > hfb_shape_elements(&step->a.view.base->shape);
+  if (merges && !batch_to_rows(step) && !grows && !hfb_partition_is_stored(a->p, node->inputs[0])) {
     force(a, node->inputs[0]); /* a copy in order; what is stored out of order stays a batch of products */
     return HFB_OK;
   }

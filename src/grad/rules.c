@@ -25,8 +25,9 @@ hfb_value *hfb_grad_sum_to(hfb_builder *b, hfb_value *gradient, const hfb_shape 
   if (!gradient || hfb_shape_equal(&gradient->shape, shape)) return gradient;
   int lead = gradient->shape.rank - shape->rank, axes[HFB_MAX_RANK], count = 0;
   for (int i = 0; i < gradient->shape.rank; i++) {
-    if (i < lead || shape->dim[i - lead] != gradient->shape.dim[i]) axes[count++] = i;
+    if (gradient->shape.dim[i] != (i < lead ? 1 : shape->dim[i - lead])) axes[count++] = i;
   }
+  if (count == 0) return hfb_grad_reshape(b, gradient, shape); /* new dimensions of size 1 */
   /* Without new leading dimensions, the reduced ones are exactly those of size 1. */
   return hfb_grad_reshape(b, hfb_reduce(b, HFB_OP_REDUCE_SUM, gradient, count, axes, lead == 0), shape);
 }

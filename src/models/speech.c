@@ -179,11 +179,11 @@ static hfb_value *hide(hfb_nn *nn, const hfb_call *call, hfb_value *x, hfb_value
 
 /* ---- The transformer ---- */
 
-/* nn.utils.weight_norm over dimension 2: the vectors v[:, :, j] at length g[j]. */
-static hfb_value *normalised_weight(hfb_nn *nn, hfb_value *g, hfb_value *v) {
+/* nn.utils.weight_norm over dimension 2: what brings v[:, :, j] to length g[j], as [kernel]. */
+static hfb_value *weight_scale(hfb_nn *nn, hfb_value *g, hfb_value *v) {
   hfb_builder *b = nn->b;
-  hfb_value *squares = hfb_reduce(b, HFB_OP_REDUCE_SUM, hfb_mul(b, v, v), 2, (int[]){0, 1}, true);
-  return hfb_mul(b, v, hfb_div(b, g, hfb_unary(b, HFB_OP_SQRT, squares)));
+  hfb_value *squares = hfb_reduce(b, HFB_OP_REDUCE_SUM, hfb_mul(b, v, v), 2, (int[]){0, 1}, false);
+  return hfb_div(b, hfb_reshape(b, g, 1, (int64_t[]){-1}), hfb_unary(b, HFB_OP_SQRT, squares));
 }
 
 static hfb_value *position_embedding(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits, hfb_value *x) {
@@ -198,8 +198,8 @@ static hfb_value *position_embedding(hfb_nn *nn, const hfb_call *call, const hfb
                                hfb_init_constant(deviation * sqrt((double)(width * own))));
   hfb_value *v =
       hfb_parameter(b, "weight_v", hfb_shape_of(3, (int64_t[]){width, own, kernel}), hfb_init_normal(deviation));
-  hfb_value *weight = normalised_weight(nn, g, v);
-  hfb_value *y = width % groups == 0 ? hfb_nn_grouped_convolution(nn, x, weight, bias, groups) : NULL;
+  hfb_value *scale = weight_scale(nn, g, v);
+  hfb_value *y = width % groups == 0 ? hfb_nn_grouped_convolution(nn, x, v, scale, bias, groups) : NULL;
   hfb_scope_pop(b);
   return hfb_nn_activation(nn, hfb_call_text(call, "feat_extract_activation"), y);
 }

@@ -91,9 +91,10 @@ hfb_value *hfb_nn_strided_convolution(hfb_nn *nn, const char *name, hfb_value *x
   return hfb_linear_op(b, token_windows(nn, x, how->kernel, how->stride), matrix, bias, true);
 }
 
-hfb_value *hfb_nn_grouped_convolution(hfb_nn *nn, hfb_value *x, hfb_value *weight, hfb_value *bias, int64_t groups) {
+hfb_value *hfb_nn_grouped_convolution(hfb_nn *nn, hfb_value *x, hfb_value *weight, hfb_value *scale, hfb_value *bias,
+                                      int64_t groups) {
   hfb_builder *b = nn->b;
-  if (x == NULL || weight == NULL) return NULL;
+  if (x == NULL || weight == NULL || scale == NULL) return NULL;
   int64_t batch = x->shape.dim[0], tokens = x->shape.dim[1], width = x->shape.dim[2], kernel = weight->shape.dim[2];
   int64_t own = width / groups, padded = tokens + kernel - 1;
   hfb_value *wide = hfb_pad(b, x, 1, kernel / 2, kernel - 1 - kernel / 2, 0);
@@ -102,10 +103,13 @@ hfb_value *hfb_nn_grouped_convolution(hfb_nn *nn, hfb_value *x, hfb_value *weigh
   hfb_value *windows = token_windows(nn, wide, kernel, 1);
   hfb_value *matrices = hfb_reshape(b, weight, 4, (int64_t[]){groups, own, own, kernel});
   matrices = hfb_transpose(b, matrices, (int[]){0, 1, 3, 2});
+  /* The product is what copies the matrices. The gradient of `scale` is added up along rows, then along channels. */
+  hfb_value *scales = hfb_expand(b, hfb_reshape(b, scale, 2, (int64_t[]){kernel, 1}), 2, (int64_t[]){kernel, own});
+  matrices = hfb_mul(b, matrices, scales);
   matrices = hfb_reshape(b, matrices, 3, (int64_t[]){groups, own, kernel * own});
   hfb_value *y = hfb_transpose(b, hfb_matmul(b, windows, matrices, false, true), (int[]){0, 2, 1, 3});
   y = hfb_reshape(b, y, 3, (int64_t[]){batch, tokens, width});
-  return bias == NULL ? y : hfb_add(b, y, bias);
+  return hfb_add(b, y, bias);
 }
 
 hfb_value *hfb_nn_instance_norm(hfb_nn *nn, const char *name, hfb_value *x, double eps) {
