@@ -362,6 +362,72 @@ static void test_threads_do_not_matter(void **state) {
   }
 }
 
+/* One matrix packed in its own memory: products as with a packed copy, bit for bit, and its columns come back. */
+static void check_in_place(int64_t k, int64_t n, bool by_columns, hfb_isa isa, hfb_pool *pool) {
+  enum { ROWS = 20 };
+  const int64_t row_stride = by_columns ? 1 : n, col_stride = by_columns ? k : 1;
+  float_problem p = make_problem(ROWS, n, k);
+  float *b = NULL, *copy = NULL, *columns = test_malloc((size_t)(n * k) * sizeof(float));
+  void *memory = NULL, *work = NULL, *rest = NULL;
+  int64_t *ids = test_malloc((size_t)n * sizeof *ids);
+  assert_int_equal(hfb_mem_alloc_aligned((size_t)(k * n) * sizeof(float), 64, &b), HFB_OK);
+  assert_int_equal(hfb_mem_alloc_aligned((size_t)(k * n) * sizeof(float), 64, &copy), HFB_OK);
+  memcpy(b, p.b, (size_t)(k * n) * sizeof(float));
+  memcpy(copy, p.b, (size_t)(k * n) * sizeof(float));
+  hfb_packed_b *packed = NULL, *in_place = NULL;
+  assert_int_equal(hfb_mem_alloc_aligned(hfb_gemm_packed_bytes(HFB_F32, k, n, isa), 64, &memory), HFB_OK);
+  assert_int_equal(hfb_gemm_pack_b(HFB_F32, k, n, copy, row_stride, col_stride, isa, pool, memory, &packed), HFB_OK);
+  const hfb_gemm_in_place plan = hfb_gemm_plan_in_place(HFB_F32, k, n, row_stride, col_stride, isa, pool);
+  assert_true(plan.is_possible);
+  assert_true(plan.rest_bytes + (size_t)(k * n) * sizeof(float) >= hfb_gemm_packed_bytes(HFB_F32, k, n, isa));
+  assert_int_equal(hfb_mem_alloc_aligned(plan.work_bytes, 64, &work), HFB_OK);
+  if (plan.rest_bytes) assert_int_equal(hfb_mem_alloc_aligned(plan.rest_bytes, 64, &rest), HFB_OK);
+  assert_int_equal(
+      hfb_gemm_pack_b_in_place(HFB_F32, k, n, b, row_stride, col_stride, isa, pool, work, rest, &in_place), HFB_OK);
+
+  float *want = test_malloc((size_t)(ROWS * n) * sizeof(float)), *got = test_malloc((size_t)(ROWS * n) * sizeof(float));
+  for (int way = 0; way < 2; way++) {
+    hfb_gemm gemm = product_of(&p, false, way == 0 ? want : got);
+    gemm.packed_b = way == 0 ? packed : in_place;
+    assert_int_equal(hfb_gemm_run(&gemm, isa, pool), HFB_OK);
+  }
+  assert_memory_equal(want, got, (size_t)(ROWS * n) * sizeof(float));
+  for (int64_t i = 0; i < n; i++) ids[i] = n - 1 - i;
+  hfb_gemm_unpack_columns(in_place, ids, n, pool, columns);
+  for (int64_t i = 0; i < n * k; i++) {
+    assert_true(columns[i] == copy[i % k * row_stride + (n - 1 - i / k) * col_stride]);
+  }
+  const int64_t outside[2] = {-1, n};
+  hfb_gemm_unpack_columns(in_place, outside, 2, NULL, columns);
+  assert_true(columns[0] == copy[0] && columns[k] == copy[(n - 1) * col_stride]);
+  hfb_gemm_packed_destroy(packed);
+  hfb_gemm_packed_destroy(in_place);
+  hfb_mem_free(memory);
+  hfb_mem_free(work);
+  hfb_mem_free(rest);
+  hfb_mem_free(b);
+  hfb_mem_free(copy);
+  test_free(columns);
+  test_free(ids);
+  test_free(want);
+  test_free(got);
+  destroy_problem(&p);
+}
+
+static void test_packed_in_place(void **state) {
+  const int64_t shapes[][2] = {{1, 64}, {100, 64}, {33, 192}, {768, 128}, {900, 130}, {17, 1000}, {800, 1037}};
+  hfb_pool *pool = NULL;
+  assert_int_equal(hfb_pool_create(3, &pool), HFB_OK);
+  for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+    for (int way = 0; way < 4; way++) {
+      for (int isa = 0; isa <= (int)hfb_cpu()->isa; isa++) {
+        check_in_place(shapes[s][0], shapes[s][1], way % 2, (hfb_isa)isa, way < 2 ? NULL : pool);
+      }
+    }
+  }
+  hfb_pool_destroy(pool);
+}
+
 static void test_bad_calls(void **state) {
   float a[4] = {1, 2, 3, 4}, c[4];
   hfb_gemm good = {.dtype = HFB_F32, .m = 2, .n = 2, .k = 2, .batch = 1, .a = a, .a_row_stride = 2, .a_col_stride = 1,
@@ -391,6 +457,12 @@ static void test_bad_calls(void **state) {
     assert_int_equal(hfb_gemm_run(&bad, HFB_ISA_AVX2, NULL), HFB_MISMATCH);
   }
   hfb_gemm_packed_destroy(packed);
+  hfb_packed_b *in_place = NULL;
+  assert_false(hfb_gemm_plan_in_place(HFB_F32, 2, 64, 65, 1, HFB_ISA_GENERIC, NULL).is_possible); /* gaps */
+  assert_false(hfb_gemm_plan_in_place(HFB_F32, 2, 1, 1, 2, HFB_ISA_GENERIC, NULL).is_possible);   /* no whole panel */
+  assert_int_equal(hfb_gemm_pack_b_in_place(HFB_F32, 2, 1, memory, 1, 2, HFB_ISA_GENERIC, NULL, memory, memory,
+                                            &in_place),
+                   HFB_INVALID_ARGUMENT);
 }
 
 int main(int argc, char **argv) {
@@ -400,6 +472,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_random_cases),
       cmocka_unit_test(test_rounding),
       cmocka_unit_test(test_threads_do_not_matter),
+      cmocka_unit_test(test_packed_in_place),
       cmocka_unit_test(test_bad_calls),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,9 @@ typedef struct hfb_backend_options {
   /* eager: a run fails at the first op whose results are not finite although all of its float inputs are; the message
    * is "<scope>: <op> gives nan" (or inf). Sources, where and movement are not blamed: masks hold -inf. */
   bool find_nonfinite;
+  /* Nobody else reads the parameters from bind_parameters to destroy: an engine may keep them in another layout, within
+   * the memory that was bound. Afterwards, and after a bind_parameters that failed, they hold nothing of use. */
+  bool owns_parameters;
   const char *cache_dir; /* native: NULL = the default (HFBENCH_CACHE, XDG_CACHE_HOME), "" = no cache */
   const char *dump_pass; /* native: print the graph or schedule after this pass to dump_text; NULL = none */
   struct hfb_strbuf *dump_text;
@@ -32,12 +35,12 @@ typedef struct hfb_program_stats {
   int64_t kernels_run;         /* kernels launched by all runs so far: proof that the program did the work */
   /* Working memory known before running, beyond parameters, inputs and outputs; -1 unknown. */
   int64_t planned_peak_bytes;
-  int64_t packed_bytes;        /* rearranged copies of parameters that the program keeps */
+  int64_t packed_bytes;        /* parts of parameters that the program keeps beside what was bound */
 } hfb_program_stats;
 
 /* What a program of a graph takes beyond the parameters and inputs that are bound to it. */
 typedef struct hfb_program_memory {
-  int64_t packed_bytes; /* rearranged copies of parameters, from bind_parameters to destroy */
+  int64_t packed_bytes; /* parts of parameters beside what was bound, from bind_parameters to destroy */
   int64_t output_bytes; /* of one run */
   int64_t run_bytes;    /* what the device has taken after a run, outputs and what its cache keeps included */
 } hfb_program_memory;
@@ -52,8 +55,9 @@ typedef struct hfb_backend {
   hfb_status (*compile)(const hfb_graph *graph, hfb_device *device, const hfb_backend_options *options,
                         hfb_program **out_program) HFB_MUST_USE;
   /* In the order of graph->parameters; row-major tensors that must stay alive and unmoved until destroy. Called before
-   * the first run, and again after parameters were changed from outside. A run writes the tensors of updated parameters
-   * (graph->updates): no other tensor may share their memory, and between two runs they hold the new values. */
+   * the first run, and again, with row-major values, after parameters were changed from outside. A run writes the
+   * tensors of updated parameters (graph->updates): no other tensor may share their memory, and between two runs they
+   * hold the new values. */
   hfb_status (*bind_parameters)(hfb_program *program, const hfb_tensor *parameters) HFB_MUST_USE;
   /* inputs in the order of graph->inputs. outputs, in the order of graph->outputs, are made by the program and owned
    * by the caller afterwards (hfb_tensor_release each); on failure none is. Outputs may share buffers, never with

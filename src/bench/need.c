@@ -43,7 +43,7 @@ static int thread_count(const hfb_job *job) { return job->threads > 0 ? job->thr
 /* An engine that cannot tell is taken to need what eager needs. */
 static hfb_status plan(const hfb_job *job, const hfb_backend *backend, const hfb_graph *graph, bool reference,
                        hfb_program_memory *out_memory) {
-  const hfb_backend_options options = {.reference = reference};
+  const hfb_backend_options options = {.reference = reference, .owns_parameters = !reference};
   if (!backend->plan) backend = hfb_engine_find("eager")->backend();
   return backend->plan(graph, thread_count(job), &options, out_memory);
 }
@@ -105,9 +105,10 @@ hfb_status hfb_accuracy_need(const hfb_job *job, const hfb_graph *graph, const h
 }
 
 /* Both sides next to each other: each of them alone needs less. */
-hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, hfb_memory_need *out_need) {
+hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, bool shares_parameters,
+                                hfb_memory_need *out_need) {
   const graph_bytes own = measure(graph);
-  const int copies = job->training ? 2 : 1;
+  const int copies = shares_parameters ? 1 : 2;
   hfb_program_memory eager, compiled;
   HFB_TRY(plan(job, hfb_engine_find("eager")->backend(), graph, false, &eager));
   HFB_TRY(plan(job, job->engine->backend(), graph, false, &compiled));

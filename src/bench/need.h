@@ -21,7 +21,9 @@ int64_t hfb_memory_need_total(const hfb_memory_need *need);
  * reference are checked against the loss: loss64 is that graph, NULL when there is no such check. */
 hfb_status hfb_accuracy_need(const hfb_job *job, const hfb_graph *graph, const hfb_graph *graph64,
                              const hfb_graph *loss64, hfb_memory_need *out_need) HFB_MUST_USE;
-hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, hfb_memory_need *out_need) HFB_MUST_USE;
+/* shares_parameters: inference with one copy of the parameters for both engines. */
+hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, bool shares_parameters,
+                                hfb_memory_need *out_need) HFB_MUST_USE;
 
 /* HFB_OUT_OF_MEMORY, with the figures, when the job may not take as much: job->memory_bytes, or what is free. */
 hfb_status hfb_memory_need_check(const hfb_job *job, const hfb_memory_need *need) HFB_MUST_USE;

@@ -347,7 +347,7 @@ static hfb_status verify(verification *v) {
   HFB_TRY(hfb_device_cpu_create(v->options->threads, 0, &v->device));
   HFB_TRY(load_weights(v));
   HFB_TRY(load_inputs(v));
-  const hfb_backend_options options = {.cache_dir = v->options->cache_dir};
+  const hfb_backend_options options = {.cache_dir = v->options->cache_dir, .owns_parameters = true};
   HFB_TRY(hfb_side_open(&v->side, v->options->backend, v->graph, &v->parameters, 0, &options, v->options->threads, 0));
   HFB_TRY(hfb_side_run(&v->side, v->inputs));
   if (v->options->write_path) HFB_TRY(write_outputs(v));

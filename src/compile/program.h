@@ -10,13 +10,12 @@
 #include "kernels/gemm.h"
 #include "kernels/kernel.h"
 
-/* A parameter matrix in the layout of the product kernels; steps that multiply by the same matrix share it. */
+/* A parameter matrix that lies in its memory in the layout of the product kernels; steps that multiply by it share it. */
 typedef struct hfb_packed_weight {
   const hfb_value *parameter;
-  int64_t offset, k, n, row_stride, col_stride;
   hfb_packed_b *packed;
-  void *memory;
-  size_t bytes;
+  void *rest; /* columns that fill no panel; NULL: none */
+  size_t rest_bytes;
 } hfb_packed_weight;
 
 /* An id input that indexes a table: checked before every run. */
@@ -41,12 +40,20 @@ struct hfb_program {
   int *packed_of;    /* by step: index of the packed weight, -1: none */
   hfb_packed_weight *packed;
   int packed_count;
+  bool owns_parameters; /* as the option */
   int64_t *step_ns;  /* by step, over all runs; NULL when not profiled */
   void **storages;   /* by value id: where it is in this run */
   hfb_tensor output_memory; /* of all outputs, bytes; during a run */
   hfb_id_check *id_checks;
   int id_check_count;
 };
+
+/* Rearranges the parameters that nothing but products reads, if the program owns them: `storages` of parameters are set
+ * and row-major. A failure leaves them undefined. */
+hfb_status hfb_program_pack_weights(hfb_program *program) HFB_MUST_USE;
+void hfb_program_release_packed(hfb_program *program);
+/* What that takes beyond the memory of the parameters. */
+int64_t hfb_program_plan_packed_bytes(const hfb_program *program);
 
 /* Runs the steps; `storages` are set. */
 hfb_status hfb_program_execute(hfb_program *program) HFB_MUST_USE;

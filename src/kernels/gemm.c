@@ -139,7 +139,8 @@ static b_block provide_block(const gemm_task *task, int64_t k0, int64_t depth) {
     const hfb_packed_b *packed = gemm->packed_b;
     return (b_block){.b = at(job, packed->memory, task->col * packed->k + k0 * packed->width),
                      .panel_elements = packed->width * packed->k,
-                     .k_stride = packed->width};
+                     .k_stride = packed->width,
+                     .partial = packed->rest ? at(job, packed->rest, k0 * packed->width) : NULL};
   }
   const char *b = at(job, task->b, k0 * gemm->b_row_stride + task->col * gemm->b_col_stride);
   const int64_t columns = task->col_end - task->col;

@@ -1,8 +1,11 @@
 /* B packed once for many products. */
 #include "kernels/gemm_pack.h"
 
+#include <string.h>
+
 #include "base/memory.h"
 #include "kernels/gemm.h"
+#include "kernels/integers.h"
 
 static const hfb_gemm_isa *select_kernels(hfb_dtype dtype, hfb_isa isa) {
   return hfb_gemm_isa_select(dtype, isa < hfb_cpu()->isa ? isa : hfb_cpu()->isa);
@@ -19,6 +22,7 @@ typedef struct pack_job {
   const hfb_packed_b *packed;
   const char *b;
   int64_t row_stride, col_stride;
+  char *work; /* in place: where the packed panels wait, or the columns of one for each worker */
 } pack_job;
 
 static void pack_panel(void *context, int64_t index, int worker) {
@@ -51,6 +55,108 @@ hfb_status hfb_gemm_pack_b(hfb_dtype dtype, int64_t k, int64_t n, const void *b,
   }
   *out_packed = packed;
   return HFB_OK;
+}
+
+/* ---- in place ---- */
+
+static int64_t panel_bytes(const hfb_packed_b *packed) {
+  return packed->width * packed->k * packed->kernels->element_bytes;
+}
+
+hfb_gemm_in_place hfb_gemm_plan_in_place(hfb_dtype dtype, int64_t k, int64_t n, int64_t row_stride, int64_t col_stride,
+                                         hfb_isa isa, hfb_pool *pool) {
+  const hfb_gemm_isa *kernels = select_kernels(dtype, isa);
+  if (!kernels || k <= 0 || n <= 0) return (hfb_gemm_in_place){0};
+  const hfb_packed_b packed = {.kernels = kernels, .k = k, .n = n, .width = hfb_gemm_panel_width(kernels, n)};
+  const bool has_columns = row_stride == 1 && col_stride == k, has_rows = col_stride == 1 && row_stride == n;
+  const int64_t panels = has_columns ? hfb_pool_size(pool) : n / packed.width;
+  return (hfb_gemm_in_place){.is_possible = (has_columns || has_rows) && n >= packed.width,
+                             .work_bytes = (size_t)(panels * panel_bytes(&packed)),
+                             .rest_bytes = n % packed.width == 0 ? 0 : (size_t)panel_bytes(&packed)};
+}
+
+/* Column-major: a panel's columns lie where the panel will be. */
+static void pack_own_panel(void *context, int64_t index, int worker) {
+  const pack_job *job = context;
+  const hfb_packed_b *packed = job->packed;
+  char *columns = job->work + worker * panel_bytes(packed), *panel = (char *)packed->memory + index * panel_bytes(packed);
+  memcpy(columns, panel, (size_t)panel_bytes(packed));
+  packed->kernels->pack_b(columns, job->row_stride, job->col_stride, packed->k, packed->width, packed->width, panel);
+}
+
+static void pack_panel_to_work(void *context, int64_t index, int worker) {
+  const pack_job *job = context;
+  const hfb_packed_b *packed = job->packed;
+  packed->kernels->pack_b(job->b + index * packed->width * packed->kernels->element_bytes, job->row_stride,
+                          job->col_stride, packed->k, packed->width, packed->width,
+                          job->work + index * panel_bytes(packed));
+}
+
+static void take_panel_from_work(void *context, int64_t index, int worker) {
+  const pack_job *job = context;
+  const int64_t bytes = panel_bytes(job->packed);
+  memcpy((char *)job->packed->memory + index * bytes, job->work + index * bytes, (size_t)bytes);
+}
+
+hfb_status hfb_gemm_pack_b_in_place(hfb_dtype dtype, int64_t k, int64_t n, void *b, int64_t row_stride,
+                                    int64_t col_stride, hfb_isa isa, hfb_pool *pool, void *work, void *rest,
+                                    hfb_packed_b **out_packed) {
+  const hfb_gemm_in_place plan = hfb_gemm_plan_in_place(dtype, k, n, row_stride, col_stride, isa, pool);
+  if (!plan.is_possible || (uintptr_t)b % HFB_GEMM_ALIGNMENT != 0 || !work || (plan.rest_bytes > 0 && !rest)) {
+    return HFB_FAIL(HFB_INVALID_ARGUMENT, "a matrix of %lld x %lld %s with strides %lld and %lld cannot be packed in place",
+                    (long long)k, (long long)n, hfb_dtype_name(dtype), (long long)row_stride, (long long)col_stride);
+  }
+  const hfb_gemm_isa *kernels = select_kernels(dtype, isa);
+  hfb_packed_b *packed = NULL;
+  HFB_TRY(hfb_mem_alloc(1, sizeof *packed, &packed));
+  *packed = (hfb_packed_b){.kernels = kernels,
+                           .k = k,
+                           .n = n,
+                           .width = hfb_gemm_panel_width(kernels, n),
+                           .memory = b,
+                           .rest = plan.rest_bytes > 0 ? rest : NULL};
+  pack_job job = {.packed = packed, .b = b, .row_stride = row_stride, .col_stride = col_stride, .work = work};
+  const int64_t panels = n / packed->width, left = n % packed->width;
+  if (left > 0) {
+    kernels->pack_b(job.b + (n - left) * col_stride * kernels->element_bytes, row_stride, col_stride, k, left,
+                    packed->width, rest);
+  }
+  if (row_stride == 1) {
+    hfb_pool_run(pool, panels, pack_own_panel, &job);
+  } else {
+    hfb_pool_run(pool, panels, pack_panel_to_work, &job);
+    hfb_pool_run(pool, panels, take_panel_from_work, &job);
+  }
+  *out_packed = packed;
+  return HFB_OK;
+}
+
+typedef struct unpack_job {
+  const hfb_packed_b *packed;
+  const int64_t *columns;
+  char *out;
+} unpack_job;
+
+static void unpack_column(void *context, int64_t index, int worker) {
+  const unpack_job *job = context;
+  const hfb_packed_b *packed = job->packed;
+  const int64_t column = max_i64(0, min_i64(job->columns[index], packed->n - 1));
+  const int64_t panel = column / packed->width, element_bytes = packed->kernels->element_bytes;
+  const bool is_rest = packed->rest && (panel + 1) * packed->width > packed->n;
+  const char *from = is_rest ? packed->rest : (const char *)packed->memory + panel * panel_bytes(packed);
+  from += column % packed->width * element_bytes;
+  char *to = job->out + index * packed->k * element_bytes;
+  if (element_bytes == sizeof(float)) {
+    for (int64_t i = 0; i < packed->k; i++) ((float *)to)[i] = ((const float *)from)[i * packed->width];
+  } else {
+    for (int64_t i = 0; i < packed->k; i++) ((double *)to)[i] = ((const double *)from)[i * packed->width];
+  }
+}
+
+void hfb_gemm_unpack_columns(const hfb_packed_b *packed, const int64_t *columns, int64_t count, hfb_pool *pool,
+                             void *out) {
+  unpack_job job = {.packed = packed, .columns = columns, .out = out};
+  if (packed->n > 0 && packed->k > 0) hfb_pool_run(pool, count, unpack_column, &job);
 }
 
 void hfb_gemm_packed_destroy(hfb_packed_b *packed) { hfb_mem_free(packed); }
