@@ -66,6 +66,37 @@ static void test_null_pool_runs_in_order(void **state) {
   hfb_pool_destroy(NULL);
 }
 
+static volatile float tiny = 1e-30f, tinier = 1e-10f; /* no compiler multiplies them */
+
+typedef struct subnormals {
+  atomic_int results; /* that were not 0 */
+  atomic_int arrived;
+  int pool_size;
+} subnormals;
+
+/* No task ends before every worker has one. */
+static void multiply_subnormals(void *context, int64_t index, int worker) {
+  (void)index, (void)worker;
+  subnormals *s = context;
+  atomic_fetch_add(&s->arrived, 1);
+  while (s->arrived < s->pool_size) usleep(10);
+  if (tiny * tinier != 0) atomic_fetch_add(&s->results, 1);
+}
+
+static void test_subnormals_are_zero_in_tasks_only(void **state) {
+  (void)state;
+  assert_true(tiny * tinier > 0);
+  for (int size = 0; size <= 3; size++) {
+    hfb_pool *pool = NULL;
+    if (size > 0) assert_int_equal(hfb_pool_create(size, &pool), HFB_OK);
+    subnormals s = {.pool_size = hfb_pool_size(pool)};
+    hfb_pool_run(pool, s.pool_size, multiply_subnormals, &s);
+    assert_int_equal(s.results, 0);
+    assert_true(tiny * tinier > 0);
+    hfb_pool_destroy(pool);
+  }
+}
+
 static void test_zero_threads_means_the_cores(void **state) {
   (void)state;
   hfb_pool *pool;
@@ -188,6 +219,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_every_index_once),
       cmocka_unit_test(test_null_pool_runs_in_order),
+      cmocka_unit_test(test_subnormals_are_zero_in_tasks_only),
       cmocka_unit_test(test_zero_threads_means_the_cores),
       cmocka_unit_test(test_many_jobs_with_random_pauses),
       cmocka_unit_test(test_huge_count),

@@ -16,6 +16,20 @@ static float float_of(uint32_t bits) {
 
 float hfb_bf16_to_f32(uint16_t bits) { return float_of((uint32_t)bits << 16); }
 
+void hfb_bf16_row_to_f32(const uint16_t *from, int64_t count, float *to) {
+  enum { LANES = 8 };
+  typedef uint16_t narrow_vec __attribute__((vector_size(LANES * 2)));
+  typedef uint32_t wide_vec __attribute__((vector_size(LANES * 4)));
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    narrow_vec bits;
+    memcpy(&bits, from + i, sizeof(bits));
+    const wide_vec wide = __builtin_convertvector(bits, wide_vec) << 16;
+    memcpy(to + i, &wide, sizeof(wide));
+  }
+  for (; i < count; i++) to[i] = hfb_bf16_to_f32(from[i]);
+}
+
 uint16_t hfb_f32_to_bf16(float value) {
   uint32_t bits = bits_of(value);
   /* A NaN stays one: rounding could carry its payload into the exponent, truncation could clear it. */

@@ -27,6 +27,11 @@ enum {
   SPIN_NS = 50000,
   PAUSES_PER_CLOCK_READ = 32,
   CHUNKS_PER_WORKER = 64, /* fewer than this and one index is taken at a time */
+#if defined(__x86_64__)
+  MXCSR_FLUSH_TO_ZERO = 1 << 15,
+#elif defined(__aarch64__)
+  FPCR_FLUSH_TO_ZERO = 1 << 24,
+#endif
 };
 
 static const uint32_t gate_open = 1u << 31; /* the other bits count the workers inside */
@@ -90,6 +95,30 @@ static uint32_t spin_while_equal(_Atomic uint32_t *word, uint32_t value, int64_t
   return now;
 }
 
+/* Results that would be subnormal are 0 in tasks: some processors need a hundred cycles for each of them, so that the
+ * time of a kernel would depend on its data. Returns the mode to go back to. */
+static uint64_t enter_float_mode(void) {
+#if defined(__x86_64__)
+  const unsigned mode = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(mode | MXCSR_FLUSH_TO_ZERO);
+  return mode;
+#elif defined(__aarch64__)
+  const uint64_t mode = __builtin_aarch64_get_fpcr64();
+  __builtin_aarch64_set_fpcr64(mode | FPCR_FLUSH_TO_ZERO);
+  return mode;
+#else
+  return 0;
+#endif
+}
+
+static void leave_float_mode(uint64_t mode) {
+#if defined(__x86_64__)
+  __builtin_ia32_ldmxcsr((unsigned)mode);
+#elif defined(__aarch64__)
+  __builtin_aarch64_set_fpcr64(mode);
+#endif
+}
+
 static void take_indices(hfb_pool *pool, int worker) {
   for (;;) {
     int64_t first = atomic_fetch_add_explicit(&pool->next_index, pool->chunk, memory_order_relaxed);
@@ -119,6 +148,7 @@ static void *worker_main(void *argument) {
   hfb_pool_worker *self = argument;
   hfb_pool *pool = self->pool;
   uint32_t seen = 0;
+  enter_float_mode();
   for (;;) {
     uint32_t generation = spin_while_equal(&pool->generation, seen, pool->spin_ns);
     if (generation == seen) {
@@ -157,9 +187,15 @@ static void wait_for_workers(hfb_pool *pool) {
   }
 }
 
+static void run_alone(int64_t count, hfb_task_fn task, void *context) {
+  const uint64_t mode = enter_float_mode();
+  for (int64_t index = 0; index < count; index++) task(context, index, 0);
+  leave_float_mode(mode);
+}
+
 void hfb_pool_run(hfb_pool *pool, int64_t count, hfb_task_fn task, void *context) {
   if (!pool || pool->size == 1 || count <= 1) {
-    for (int64_t index = 0; index < count; index++) task(context, index, 0);
+    run_alone(count, task, context);
     return;
   }
   assert(atomic_load_explicit(&pool->gate, memory_order_relaxed) == 0 && "hfb_pool_run is not reentrant");
@@ -171,7 +207,9 @@ void hfb_pool_run(hfb_pool *pool, int64_t count, hfb_task_fn task, void *context
   atomic_store_explicit(&pool->next_index, 0, memory_order_relaxed);
   atomic_store_explicit(&pool->gate, gate_open, memory_order_release);
   announce_job(pool, count - 1);
+  const uint64_t mode = enter_float_mode();
   take_indices(pool, 0);
+  leave_float_mode(mode);
   wait_for_workers(pool);
 }
 

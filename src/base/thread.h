@@ -1,7 +1,10 @@
 /* The one thread pool of the project: every parallel kernel of eager and native runs on it.
  *
  * hfb_pool_run hands out indices from a shared counter, so a core that is taken away by another process slows the
- * others little. Which worker takes an index may vary; results must not depend on it. */
+ * others little. Which worker takes an index may vary; results must not depend on it.
+ *
+ * In tasks, whatever thread they are on, results below the smallest normal number are 0 (and operands too where the
+ * processor has no other way: arm64). */
 #ifndef HFB_BASE_THREAD_H
 #define HFB_BASE_THREAD_H
 

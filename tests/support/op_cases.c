@@ -198,7 +198,7 @@ hfb_status op_case_build(const op_case *c, hfb_graph **out_graph) {
 }
 
 static double draw(const op_case_input *input, hfb_philox stream, uint64_t index) {
-  static const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-40f, 3e38f, -3e38f, 88.8f, -104.0f};
+  static const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 2e-38f, 3e38f, -3e38f, 88.8f, -104.0f};
   float normal = (float)hfb_philox_normal(stream, 3 * index);
   uint32_t die = hfb_philox_u32(stream, 3 * index + 1);
   switch (input->kind) {
