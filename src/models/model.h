@@ -26,8 +26,10 @@ hfb_model_class hfb_model_class_at(int index);
 hfb_status hfb_model_class_find(const char *name, hfb_model_class *out_class) HFB_MUST_USE;
 
 /* An argument of forward() that is given. Ids, masks, labels and positions are I64; regression and multi-label labels
- * are F32. Ids are [batch, seq], masks likewise; labels as the class wants them. Sound is F32 [batch,
- * samples]. Images are F32 [batch, channels, height, width], marks of their patches BOOL [batch, patches]. */
+ * are F32. Ids are [batch, seq], masks likewise; labels as the class wants them. Sound is F32 [batch, samples], its
+ * spectrum F32 [batch, bins, frames]. Images are F32 [batch, channels, height, width], marks of their patches BOOL
+ * [batch, patches], features of their regions F32 [batch, regions, features]. Parts of dictionaries and tuples stand
+ * alone: obj_labels["obj"][0] is "obj_labels/obj/0". */
 typedef struct hfb_model_input {
   const char *name;
   hfb_dtype dtype;
