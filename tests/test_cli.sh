@@ -82,6 +82,12 @@ run run --optimizer sgd
 check 'an optimizer without training' usage_error '--optimizer is about training steps: give --training too'
 run run --training --optimizer adamw
 check 'an optimizer that does not exist' usage_error 'auto|sgd|adam|none'
+run run --weights f16
+check 'weights that do not exist' usage_error 'f32|bf16'
+run run --weights bf16 --training
+check 'bf16 weights in training' usage_error '--weights is about inference: training steps update parameters'
+run run --weights bf16 --precision f64
+check 'bf16 weights in f64' usage_error '--weights is about inference in f32: with --precision f64 leave it out'
 run verify --grad-tol 1e-3 x
 check 'a tolerance of gradients without training' usage_error 'give --training too'
 run run --total-partitions 2 --partition-id 2

@@ -66,25 +66,6 @@ static void check_gradients(check *c, const hfb_tensor *inputs) {
   hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_error_message());
 }
 
-/* The graph of the job in float64. In inference it reads the parameters as they are stored and widens each where it is
- * used, so that the run has one float64 weight at a time; training changes them, so that there they are float64. */
-static hfb_status make_reference_graph(check *c) {
-  const hfb_graph *graph = c->work.graph;
-  hfb_graph *wide = NULL;
-  hfb_dtype *dtypes = NULL;
-  HFB_TRY(hfb_graph_convert(graph, HFB_F64, &wide));
-  if (c->job->training) {
-    c->graph64 = wide;
-    return HFB_OK;
-  }
-  hfb_status status = hfb_mem_alloc((size_t)graph->parameter_count, sizeof(*dtypes), &dtypes);
-  for (int i = 0; i < graph->parameter_count && status == HFB_OK; i++) dtypes[i] = graph->parameters[i]->dtype;
-  if (status == HFB_OK) status = hfb_graph_store_parameters(wide, dtypes, &c->graph64);
-  hfb_mem_free(dtypes);
-  hfb_graph_destroy(wide);
-  return status;
-}
-
 /* A forward pass changes no state, so one run of the reference is what the last of several would be. */
 static hfb_status run_reference_with(check *c, hfb_tensor *inputs) {
   const hfb_backend_options options = {.reference = true};
@@ -118,8 +99,7 @@ static hfb_status run_reference(check *c) {
 static hfb_status run_side(check *c, hfb_stage stage, const hfb_backend *backend, hfb_side *side,
                            hfb_status *out_loss) {
   hfb_monitor_stage(c->monitor, stage);
-  /* Nobody needs the parameters after the compiled run, which is the last. */
-  const hfb_backend_options options = {.owns_parameters = stage == HFB_STAGE_COMPILED};
+  const hfb_backend_options options = {0};
   HFB_TRY(hfb_side_open_job(side, backend, c->job, &c->work, &options));
   *out_loss = HFB_OK;
   for (int i = 0; i < c->job->iterations && *out_loss == HFB_OK; i++) {
@@ -369,17 +349,6 @@ static hfb_status run_eager(check *c, bool *out_goes_on) {
   return status;
 }
 
-static hfb_status find_need(const check *c, bool with_reference, hfb_memory_need *out_need) {
-  hfb_graph *loss64 = NULL;
-  hfb_job wide = *c->job;
-  wide.precision = HFB_F64;
-  if (with_reference && c->job->training) HFB_TRY(hfb_job_loss_graph(&wide, &loss64));
-  hfb_status status =
-      hfb_accuracy_need(c->job, c->work.graph, with_reference ? c->graph64 : NULL, loss64, out_need);
-  hfb_graph_destroy(loss64);
-  return status;
-}
-
 /* The row says why; outputs are then compared by cosine. */
 static void do_without_reference(check *c) {
   c->has_reference = false;
@@ -390,13 +359,12 @@ static void do_without_reference(check *c) {
 /* Nothing is drawn for a check that will not fit; what fits without a reference only does without. */
 static hfb_status check_memory(check *c) {
   hfb_memory_need need, without;
-  HFB_TRY(find_need(c, c->has_reference, &need));
+  HFB_TRY(hfb_accuracy_need(c->job, c->work.graph, c->has_reference ? c->graph64 : NULL, &need));
   hfb_row_real(c->row, HFB_COLUMN_ACCURACY_NEEDED_MEM, (double)hfb_memory_need_total(&need) * 1e-9);
-  if (hfb_memory_need_check(c->job, &need) == HFB_OK) return HFB_OK;
-  HFB_TRY(find_need(c, false, &without));
-  const bool fits_without = hfb_memory_need_check(c->job, &without) == HFB_OK;
-  hfb_status status = hfb_memory_need_check(c->job, &need);
-  if (status == HFB_OK || !fits_without) return status;
+  if (hfb_memory_need_fits(c->job, &need)) return HFB_OK;
+  HFB_TRY(hfb_accuracy_need(c->job, c->work.graph, NULL, &without));
+  hfb_status status = hfb_memory_need_fail(c->job, HFB_PHASE_ACCURACY, &need);
+  if (!hfb_memory_need_fits(c->job, &without)) return status;
   do_without_reference(c);
   return HFB_OK;
 }
@@ -412,10 +380,10 @@ static hfb_status run_check(check *c) {
     hfb_row_text(c->row, HFB_COLUMN_ACCURACY, "pass_due_to_skip");
     return HFB_OK;
   }
-  c->has_reference = make_reference_graph(c) == HFB_OK;
+  c->has_reference = hfb_job_reference_graph(c->job, c->work.graph, &c->graph64) == HFB_OK;
   if (!c->has_reference) do_without_reference(c);
   HFB_TRY(check_memory(c));
-  HFB_TRY(hfb_workload_fill(c->job, !c->job->training, &c->work));
+  HFB_TRY(hfb_workload_fill(c->job, &c->work));
   c->pool = hfb_device_pool(c->work.device);
   if (c->has_reference && run_reference(c) != HFB_OK) do_without_reference(c);
   bool goes_on;

@@ -49,12 +49,52 @@ void hfb_monitor_stage(const hfb_monitor *monitor, hfb_stage stage) { hfb_monito
 typedef hfb_status (*graph_fn)(const hfb_model_request *request, const hfb_job *job, const void *context,
                                hfb_graph **out_graph);
 
+hfb_dtype hfb_job_weights(const hfb_job *job) { return job->weights == HFB_BF16 ? HFB_BF16 : job->precision; }
+
+/* Matrices and tables are what weighs; vectors, which are a thousandth of a model, and buffers stay as they are. */
+static bool is_weight(const hfb_value *parameter) {
+  return hfb_dtype_is_float(parameter->dtype) && parameter->shape.rank >= 2 &&
+         !hfb_node_int(parameter->node, HFB_ATTR_BUFFER);
+}
+
+/* `graph` with parameter i stored as parameter i of `like`; NULL: weights in bf16. */
+static hfb_status store_parameters(const hfb_graph *graph, const hfb_graph *like, hfb_graph **out_graph) {
+  hfb_dtype *dtypes = NULL;
+  HFB_TRY(hfb_mem_alloc((size_t)graph->parameter_count, sizeof(*dtypes), &dtypes));
+  for (int i = 0; i < graph->parameter_count; i++) {
+    const hfb_value *own = graph->parameters[i];
+    dtypes[i] = like ? like->parameters[i]->dtype : is_weight(own) ? HFB_BF16 : own->dtype;
+  }
+  hfb_status status = hfb_graph_store_parameters(graph, dtypes, out_graph);
+  hfb_mem_free(dtypes);
+  return status;
+}
+
+hfb_status hfb_job_reference_graph(const hfb_job *job, const hfb_graph *graph, hfb_graph **out_graph) {
+  hfb_graph *wide = NULL;
+  HFB_TRY(hfb_graph_convert(graph, HFB_F64, &wide));
+  if (job->training) {
+    *out_graph = wide;
+    return HFB_OK;
+  }
+  hfb_status status = store_parameters(wide, graph, out_graph);
+  hfb_graph_destroy(wide);
+  return status;
+}
+
 static hfb_status forward_graph(const hfb_model_request *request, const hfb_job *job, const void *context,
                                 hfb_graph **out_graph) {
   (void)context;
   hfb_graph *graph = NULL;
   HFB_TRY(hfb_model_build(request, &graph));
-  return hfb_graph_in_precision(graph, job->precision, out_graph);
+  HFB_TRY(hfb_graph_in_precision(graph, job->precision, &graph));
+  if (job->weights != HFB_BF16) {
+    *out_graph = graph;
+    return HFB_OK;
+  }
+  hfb_status status = store_parameters(graph, NULL, out_graph);
+  hfb_graph_destroy(graph);
+  return status;
 }
 
 static hfb_model_request training_request(const hfb_model_request *request, const hfb_job *job) {
@@ -172,6 +212,10 @@ hfb_status hfb_inputs_draw(const hfb_model_row *model, const hfb_config *config,
 }
 
 static hfb_status check_precision(const hfb_job *job) {
+  if (job->weights == HFB_BF16 && (job->training || job->precision != HFB_F32)) {
+    return HFB_FAIL(HFB_UNSUPPORTED, "weights in bf16 are for inference in f32, not for %s in %s", hfb_job_mode(job),
+                    hfb_dtype_name(job->precision));
+  }
   if (!(job->model->flags & HFB_MODEL_FP32_ONLY) || job->precision == HFB_F32) return HFB_OK;
   return HFB_FAIL(HFB_UNSUPPORTED, "%s is measured in f32 only, not in %s; leave --precision out", job->model->name,
                   hfb_dtype_name(job->precision));
@@ -183,10 +227,9 @@ hfb_status hfb_workload_init(const hfb_job *job, bool output_gradients, hfb_work
   return hfb_job_graph(job, output_gradients, &out_workload->config, &out_workload->graph);
 }
 
-hfb_status hfb_workload_fill(const hfb_job *job, bool shares_parameters, hfb_workload *workload) {
+hfb_status hfb_workload_fill(const hfb_job *job, hfb_workload *workload) {
   HFB_TRY(hfb_device_cpu_create(job->threads, job->memory_bytes, &workload->device));
-  assert(!(shares_parameters && job->training));
-  if (shares_parameters) {
+  if (!job->training) {
     HFB_TRY(hfb_parameters_draw(workload->graph, workload->device, job->seed, &workload->parameters));
   }
   HFB_TRY(hfb_mem_alloc((size_t)workload->graph->input_count, sizeof(*workload->inputs), &workload->inputs));
@@ -219,20 +262,17 @@ hfb_status hfb_side_open(hfb_side *side, const hfb_backend *backend, const hfb_g
                          const hfb_parameters *parameters, uint64_t seed, const hfb_backend_options *options,
                          int threads, int64_t memory_bytes) {
   *side = (hfb_side){.backend = backend, .graph = graph};
-  hfb_backend_options given = *options;
-  given.owns_parameters |= !parameters;
   hfb_status status = hfb_device_cpu_create(threads, memory_bytes, &side->device);
   if (status == HFB_OK) status = hfb_mem_alloc((size_t)graph->output_count, sizeof(*side->outputs), &side->outputs);
   if (status == HFB_OK && !parameters) status = hfb_parameters_draw(graph, side->device, seed, &side->own);
-  if (status == HFB_OK) status = compile_and_bind(side, parameters ? parameters : &side->own, &given);
+  if (status == HFB_OK) status = compile_and_bind(side, parameters ? parameters : &side->own, options);
   if (status != HFB_OK) hfb_side_close(side);
   return status;
 }
 
 hfb_status hfb_side_open_job(hfb_side *side, const hfb_backend *backend, const hfb_job *job, const hfb_workload *work,
                              const hfb_backend_options *options) {
-  const hfb_parameters *shared = work->parameters.count > 0 ? &work->parameters : NULL;
-  return hfb_side_open(side, backend, work->graph, shared, job->seed, options,
+  return hfb_side_open(side, backend, work->graph, job->training ? NULL : &work->parameters, job->seed, options,
                        job->threads, job->memory_bytes);
 }
 

@@ -13,6 +13,7 @@ typedef struct hfb_job {
   const hfb_model_row *model;
   const hfb_engine *engine;
   hfb_dtype precision; /* F32 or F64 */
+  hfb_dtype weights;   /* BF16: inference in F32 with matrices and tables of parameters stored so; else as precision */
   int64_t batch, seq_len;
   int threads; /* as hfb_pool_create */
   uint64_t seed;
@@ -39,6 +40,8 @@ typedef enum hfb_stage {
   HFB_STAGE_COUNT
 } hfb_stage;
 
+/* Element type of stored weights. */
+hfb_dtype hfb_job_weights(const hfb_job *job);
 /* "inference" or "training". */
 const char *hfb_job_mode(const hfb_job *job);
 /* What the suite allows between eager and a backend. */
@@ -64,7 +67,7 @@ typedef struct hfb_workload {
   hfb_config *config;
   hfb_graph *graph;
   hfb_device *device; /* holds parameters and inputs; engines have devices of their own */
-  hfb_parameters parameters; /* shared by the sides; none: each side has its own */
+  hfb_parameters parameters; /* none in training: runs change them, so that each side has its own */
   hfb_tensor *inputs; /* graph->input_count */
 } hfb_workload;
 
@@ -76,13 +79,18 @@ hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t
 hfb_status hfb_job_graph(const hfb_job *job, bool output_gradients, hfb_config **out_config,
                          hfb_graph **out_graph) HFB_MUST_USE;
 
+/* What the job's graph gives in float64. In inference it reads the parameters of `graph` as they are stored and widens
+ * each where it is used, so that a run has one float64 weight at a time; training changes them, so that there they are
+ * float64. */
+hfb_status hfb_job_reference_graph(const hfb_job *job, const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
+
 /* The forward pass of the job's training step, its loss the first output; random ops draw as in the step. */
 hfb_status hfb_job_loss_graph(const hfb_job *job, hfb_graph **out_graph) HFB_MUST_USE;
 
-/* The graph alone. HFB_UNSUPPORTED for a precision that the model does not allow. */
+/* The graph alone. HFB_UNSUPPORTED for a precision that the model does not allow, or bf16 weights in another mode. */
 hfb_status hfb_workload_init(const hfb_job *job, bool output_gradients, hfb_workload *out_workload) HFB_MUST_USE;
-/* The rest: device, inputs, and parameters that sides share, which training, whose runs change them, does not allow. */
-hfb_status hfb_workload_fill(const hfb_job *job, bool shares_parameters, hfb_workload *workload) HFB_MUST_USE;
+/* The rest: device, parameters, inputs. */
+hfb_status hfb_workload_fill(const hfb_job *job, hfb_workload *workload) HFB_MUST_USE;
 void hfb_workload_deinit(hfb_workload *workload); /* a cleared struct is allowed */
 
 /* Inputs of a suite row in the order of its graph, drawn from (seed, input name, element). Real inputs get whole
@@ -104,11 +112,11 @@ typedef struct hfb_side {
 } hfb_side;
 
 /* Compiles and binds. `parameters` must outlive the side; NULL: the side draws its own from `seed` and keeps them until
- * it is closed, and its program may rearrange them (options.owns_parameters). */
+ * it is closed. */
 hfb_status hfb_side_open(hfb_side *side, const hfb_backend *backend, const hfb_graph *graph,
                          const hfb_parameters *parameters, uint64_t seed, const hfb_backend_options *options,
                          int threads, int64_t memory_bytes) HFB_MUST_USE;
-/* The same with what the job says: the workload's parameters, or its own where that has none. */
+/* The same with what the job says: shared parameters in inference, its own in training. */
 hfb_status hfb_side_open_job(hfb_side *side, const hfb_backend *backend, const hfb_job *job, const hfb_workload *work,
                              const hfb_backend_options *options) HFB_MUST_USE;
 /* Runs once; the outputs of the run before must have been dropped or taken. */

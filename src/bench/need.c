@@ -43,7 +43,7 @@ static int thread_count(const hfb_job *job) { return job->threads > 0 ? job->thr
 /* An engine that cannot tell is taken to need what eager needs. */
 static hfb_status plan(const hfb_job *job, const hfb_backend *backend, const hfb_graph *graph, bool reference,
                        hfb_program_memory *out_memory) {
-  const hfb_backend_options options = {.reference = reference, .owns_parameters = !reference};
+  const hfb_backend_options options = {.reference = reference};
   if (!backend->plan) backend = hfb_engine_find("eager")->backend();
   return backend->plan(graph, thread_count(job), &options, out_memory);
 }
@@ -82,8 +82,8 @@ static hfb_status note_reference(const hfb_job *job, const graph_bytes *own, con
   return HFB_OK;
 }
 
-hfb_status hfb_accuracy_need(const hfb_job *job, const hfb_graph *graph, const hfb_graph *graph64,
-                             const hfb_graph *loss64, hfb_memory_need *out_need) {
+static hfb_status accuracy_need(const hfb_job *job, const hfb_graph *graph, const hfb_graph *graph64,
+                                const hfb_graph *loss64, hfb_memory_need *out_need) {
   const graph_bytes own = measure(graph);
   hfb_memory_need peak = start(job);
   hfb_program_memory eager, compiled;
@@ -104,11 +104,22 @@ hfb_status hfb_accuracy_need(const hfb_job *job, const hfb_graph *graph, const h
   return HFB_OK;
 }
 
+/* In training the gradients of the reference are checked against its loss. */
+hfb_status hfb_accuracy_need(const hfb_job *job, const hfb_graph *graph, const hfb_graph *graph64,
+                             hfb_memory_need *out_need) {
+  hfb_graph *loss64 = NULL;
+  hfb_job wide = *job;
+  wide.precision = HFB_F64;
+  if (graph64 && job->training) HFB_TRY(hfb_job_loss_graph(&wide, &loss64));
+  hfb_status status = accuracy_need(job, graph, graph64, loss64, out_need);
+  hfb_graph_destroy(loss64);
+  return status;
+}
+
 /* Both sides next to each other: each of them alone needs less. */
-hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, bool shares_parameters,
-                                hfb_memory_need *out_need) {
+hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, hfb_memory_need *out_need) {
   const graph_bytes own = measure(graph);
-  const int copies = shares_parameters ? 1 : 2;
+  const int copies = job->training ? 2 : 1;
   hfb_program_memory eager, compiled;
   HFB_TRY(plan(job, hfb_engine_find("eager")->backend(), graph, false, &eager));
   HFB_TRY(plan(job, job->engine->backend(), graph, false, &compiled));
@@ -121,22 +132,53 @@ hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, bool
   return HFB_OK;
 }
 
-hfb_status hfb_memory_need_check(const hfb_job *job, const hfb_memory_need *need) {
-  const int64_t allowed = job->memory_bytes > 0 ? job->memory_bytes : hfb_memory_available_bytes();
-  const int64_t total = hfb_memory_need_total(need);
+static int64_t allowed_bytes(const hfb_job *job) {
+  return job->memory_bytes > 0 ? job->memory_bytes : hfb_memory_available_bytes();
+}
+
+bool hfb_memory_need_fits(const hfb_job *job, const hfb_memory_need *need) {
+  return hfb_memory_need_total(need) <= allowed_bytes(job);
+}
+
+static hfb_status need_of_graph(const hfb_job *job, unsigned phase, const hfb_graph *graph, hfb_memory_need *out_need) {
+  if (phase == HFB_PHASE_PERFORMANCE) return hfb_performance_need(job, graph, out_need);
+  hfb_graph *graph64 = NULL;
+  HFB_TRY(hfb_job_reference_graph(job, graph, &graph64));
+  hfb_status status = hfb_accuracy_need(job, graph, graph64, out_need);
+  hfb_graph_destroy(graph64);
+  return status;
+}
+
+/* What the job would need with weights in bf16; 0 where they are no way out. */
+static int64_t total_with_bf16(const hfb_job *job, unsigned phase) {
+  hfb_job narrow = *job;
+  hfb_graph *graph = NULL;
+  hfb_memory_need need;
+  narrow.weights = HFB_BF16;
+  if (job->training || job->precision != HFB_F32 || job->weights == HFB_BF16) return 0;
+  if (hfb_job_graph(&narrow, true, NULL, &graph) != HFB_OK) return 0;
+  hfb_status status = need_of_graph(&narrow, phase, graph, &need);
+  hfb_graph_destroy(graph);
+  return status == HFB_OK ? hfb_memory_need_total(&need) : 0;
+}
+
+hfb_status hfb_memory_need_fail(const hfb_job *job, unsigned phase, const hfb_memory_need *need) {
+  const int64_t total = hfb_memory_need_total(need), with_bf16 = total_with_bf16(job, phase);
   const int64_t process =
       total - need->parameter_bytes - need->optimizer_bytes - need->working_bytes - need->reference_bytes;
-  if (total <= allowed) return HFB_OK;
-  char optimizer[48] = "", reference[48] = "";
+  char optimizer[48] = "", reference[48] = "", advice[64] = "";
   if (need->optimizer_bytes > 0) {
     snprintf(optimizer, sizeof(optimizer), ", optimizer %.2f", (double)need->optimizer_bytes / gigabyte);
   }
   if (need->reference_bytes > 0) {
     snprintf(reference, sizeof(reference), ", float64 reference %.2f", (double)need->reference_bytes / gigabyte);
   }
+  if (with_bf16 > 0 && with_bf16 < total) {
+    snprintf(advice, sizeof(advice), "; --weights bf16 needs %.2f GB", (double)with_bf16 / gigabyte);
+  }
   return HFB_FAIL(HFB_OUT_OF_MEMORY,
-                  "needs %.2f GB (parameters %.2f%s, working memory %.2f%s, process %.2f), %.2f GB %s",
+                  "needs %.2f GB (parameters %.2f%s, working memory %.2f%s, process %.2f), %.2f GB %s%s",
                   (double)total / gigabyte, (double)need->parameter_bytes / gigabyte, optimizer,
                   (double)need->working_bytes / gigabyte, reference, (double)process / gigabyte,
-                  (double)allowed / gigabyte, job->memory_bytes > 0 ? "may be taken" : "are free");
+                  (double)allowed_bytes(job) / gigabyte, job->memory_bytes > 0 ? "may be taken" : "are free", advice);
 }

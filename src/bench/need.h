@@ -17,15 +17,15 @@ typedef struct hfb_memory_need {
 /* What the process will hold: the sum of all, and what lies between. */
 int64_t hfb_memory_need_total(const hfb_memory_need *need);
 
-/* Of an accuracy check of `graph`; graph64: its reference (NULL: without one). In training the gradients of the
- * reference are checked against the loss: loss64 is that graph, NULL when there is no such check. */
+/* Of an accuracy check of `graph`; graph64: its reference (NULL: without one). */
 hfb_status hfb_accuracy_need(const hfb_job *job, const hfb_graph *graph, const hfb_graph *graph64,
-                             const hfb_graph *loss64, hfb_memory_need *out_need) HFB_MUST_USE;
-/* shares_parameters: inference with one copy of the parameters for both engines. */
-hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, bool shares_parameters,
-                                hfb_memory_need *out_need) HFB_MUST_USE;
+                             hfb_memory_need *out_need) HFB_MUST_USE;
+hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, hfb_memory_need *out_need) HFB_MUST_USE;
 
-/* HFB_OUT_OF_MEMORY, with the figures, when the job may not take as much: job->memory_bytes, or what is free. */
-hfb_status hfb_memory_need_check(const hfb_job *job, const hfb_memory_need *need) HFB_MUST_USE;
+/* Whether the job may take as much: job->memory_bytes, or what is free. */
+bool hfb_memory_need_fits(const hfb_job *job, const hfb_memory_need *need);
+
+/* HFB_OUT_OF_MEMORY with the figures, also of the same phase with weights in bf16 where that would need less. */
+hfb_status hfb_memory_need_fail(const hfb_job *job, unsigned phase, const hfb_memory_need *need) HFB_MUST_USE;
 
 #endif

@@ -210,6 +210,7 @@ static void describe(const run_state *s, const hfb_model_row *model, hfb_row *ro
   hfb_row_text(row, HFB_COLUMN_MODE, hfb_job_mode(&job));
   hfb_job_describe_training(&job, row);
   hfb_row_text(row, HFB_COLUMN_PRECISION, hfb_dtype_name(job.precision));
+  hfb_row_text(row, HFB_COLUMN_WEIGHTS, hfb_dtype_name(hfb_job_weights(&job)));
   hfb_row_text(row, HFB_COLUMN_BACKEND, job.engine->name);
   hfb_row_int(row, HFB_COLUMN_SEQ_LEN, job.seq_len);
   hfb_row_int(row, HFB_COLUMN_THREADS, job.threads > 0 ? job.threads : hfb_cpu()->core_count);

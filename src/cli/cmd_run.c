@@ -270,6 +270,22 @@ static int fill_training(const hfb_args *args, hfb_run_plan *plan) {
   return HFB_EXIT_OK;
 }
 
+/* How weights are stored; a usage error for a mode in which there is no choice. */
+static int fill_weights(const hfb_args *args, hfb_run_plan *plan) {
+  const char *weights = hfb_args_text(args, HFB_OPT_WEIGHTS);
+  if (!weights) return HFB_EXIT_OK;
+  if (plan->job.training) {
+    return hfb_cli_usage_error("--weights is about inference: training steps update parameters in the precision that "
+                               "they compute in; leave it out");
+  }
+  if (plan->job.precision != HFB_F32) {
+    return hfb_cli_usage_error("--weights is about inference in f32: with --precision %s leave it out",
+                               hfb_dtype_name(plan->job.precision));
+  }
+  if (strcmp(weights, "bf16") == 0) plan->job.weights = HFB_BF16;
+  return HFB_EXIT_OK;
+}
+
 static void print_opening(const hfb_run_plan *plan, bool quick) {
   const hfb_cpu_info *cpu = hfb_cpu();
   printf("%s against eager, %s, %s, %d threads, %s (%s)\n", plan->job.engine->name, hfb_job_mode(&plan->job),
@@ -334,7 +350,8 @@ int hfb_cmd_run(const hfb_args *args) {
   }
   plan.models = models;
   fill_plan(args, quick, &plan);
-  code = run_plan(args, &plan, quick);
+  code = fill_weights(args, &plan);
+  if (code == HFB_EXIT_OK) code = run_plan(args, &plan, quick);
   hfb_mem_free(models);
   return code;
 }

@@ -80,6 +80,7 @@ static hfb_status run_gemm(hfb_program *program, int index, const hfb_step *step
       .b = packed < 0 ? operand_data(program, &step->b) : NULL,
       .b_row_stride = step->b.row_stride,
       .b_col_stride = step->b.col_stride,
+      .b_is_bf16 = step->b.view.base->dtype == HFB_BF16,
       .packed_b = packed < 0 ? NULL : program->packed[packed].packed,
       .c = program->storages[step->result->id],
       .c_row_stride = step->n,

@@ -25,6 +25,9 @@ hfb_status hfb_pass_loss(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST
 /* Framework ops become primitives, but for those that have a kernel better than any loop (fft2_real). */
 hfb_status hfb_pass_decompose(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
 
+/* Products read weights that are stored as bf16 as they are. */
+hfb_status hfb_pass_weights(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
+
 /* A large reduction over leading axes: one kernel that goes through memory in order. */
 bool hfb_reduces_leading(const hfb_node *node);
 

@@ -87,6 +87,19 @@ static const converter converters[HFB_DTYPE_COUNT] = {
     [HFB_BOOL] = {load_boolean, store_f64_boolean, store_i64_boolean},
 };
 
+/* Rows without gaps in the pairs that weights are widened by: straight, as fast as memory. */
+static bool widen_row(hfb_dtype from_dtype, const char *from, hfb_dtype to_dtype, char *to, int64_t count) {
+  if (from_dtype == HFB_BF16 && to_dtype == HFB_F32) {
+    hfb_bf16_row_to_f32((const uint16_t *)from, count, (float *)to);
+    return true;
+  }
+  if (from_dtype != HFB_F32 || to_dtype != HFB_F64) return false;
+  const float *values = (const float *)from;
+  double *wide = (double *)to;
+  for (int64_t i = 0; i < count; i++) wide[i] = values[i];
+  return true;
+}
+
 void hfb_convert_row(hfb_dtype from_dtype, const char *from, int64_t from_stride, hfb_dtype to_dtype, char *to,
                      int64_t to_stride, int64_t count) {
   enum { BLOCK = 256 };
@@ -94,6 +107,9 @@ void hfb_convert_row(hfb_dtype from_dtype, const char *from, int64_t from_stride
     double f64[BLOCK];
     int64_t i64[BLOCK];
   } wide;
+  const bool has_gaps =
+      from_stride != (int64_t)hfb_dtype_bytes(from_dtype) || to_stride != (int64_t)hfb_dtype_bytes(to_dtype);
+  if (!has_gaps && widen_row(from_dtype, from, to_dtype, to, count)) return;
   bool from_float = hfb_dtype_is_float(from_dtype);
   for (int64_t begin = 0; begin < count; begin += BLOCK) {
     int64_t block = count - begin < BLOCK ? count - begin : BLOCK;

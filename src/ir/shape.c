@@ -186,7 +186,8 @@ hfb_status hfb_infer_argsort(hfb_node *node) {
 
 hfb_status hfb_infer_matmul(hfb_node *node) {
   HFB_TRY(hfb_rule_need_float(node, 0));
-  HFB_TRY(hfb_rule_need_equal_dtypes(node, 0, 1));
+  const bool is_wide = node->inputs[0]->dtype == HFB_F32 || node->inputs[0]->dtype == HFB_F64;
+  if (!is_wide || node->inputs[1]->dtype != HFB_BF16) HFB_TRY(hfb_rule_need_equal_dtypes(node, 0, 1));
   HFB_TRY(hfb_rule_need_rank_at_least(node, 0, 2));
   HFB_TRY(hfb_rule_need_rank_at_least(node, 1, 2));
   bool transpose_a, transpose_b;

@@ -35,6 +35,7 @@ static bool has_elements(const hfb_tensor *tensor) { return hfb_shape_elements(&
 
 bool hfb_accepts_matmul(const hfb_kernel_call *call) {
   if (!has_elements(&call->inputs[0]) || !has_elements(&call->inputs[1])) return false;
+  if (call->inputs[1].dtype != call->inputs[0].dtype) return false; /* bf16, which only native reads as it is */
   matrix_view a = matrix_of(&call->inputs[0], flag(call, HFB_ATTR_TRANSPOSE_A));
   matrix_view b = matrix_of(&call->inputs[1], flag(call, HFB_ATTR_TRANSPOSE_B));
   return has_unit_stride(&a) && has_unit_stride(&b);
