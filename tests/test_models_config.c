@@ -88,6 +88,11 @@ static const struct {
     {"{\"attention_types\": null}", "GPTNeoForCausalLM", HFB_INVALID_ARGUMENT, {"attention_types", "null"}},
     {"{\"clamp_len\": -2}", "XLNetLMHeadModel", HFB_INVALID_ARGUMENT, {"clamp_len", "[-1, 16777216]"}},
     {"{\"num_buckets\": 8.5}", "ReformerForMaskedLM", HFB_INVALID_ARGUMENT, {"num_buckets", "fraction"}},
+    {"{\"add_adapter\": true}", "Wav2Vec2ForCTC", HFB_UNSUPPORTED, {"add_adapter", "true"}},
+    {"{\"adapter_attn_dim\": 16}", "Wav2Vec2ForCTC", HFB_UNSUPPORTED, {"adapter_attn_dim"}},
+    {"{\"feat_extract_norm\": \"batch\"}", "HubertModel", HFB_UNSUPPORTED, {"feat_extract_norm", "group|layer"}},
+    {"{\"ctc_loss_reduction\": \"none\"}", "HubertForCTC", HFB_UNSUPPORTED, {"ctc_loss_reduction", "sum|mean"}},
+    {"{\"conv_pos_batch_norm\": true}", "HubertModel", HFB_UNSUPPORTED, {"conv_pos_batch_norm"}},
     {"{\"attn_layers\": [\"local\", \"full\"]}", "ReformerForMaskedLM", HFB_UNSUPPORTED, {"attn_layers", "full"}},
     {"{\"axial_pos_shape\": null}", "ReformerForMaskedLM", HFB_INVALID_ARGUMENT, {"axial_pos_shape", "null"}},
     {"{\"bi_data\": true}", "XLNetLMHeadModel", HFB_UNSUPPORTED, {"bi_data"}},
@@ -311,6 +316,10 @@ static hfb_status build(const char *class_name, const char *overrides, const cha
 #define GPT2 "n_embd=32 n_head=4 n_layer=2 vocab_size=99"
 #define T5   "d_model=24 d_kv=6 d_ff=36 num_layers=2 num_heads=4 vocab_size=99"
 #define VIT  "image_size=12 patch_size=4 encoder_stride=4 hidden_size=32 num_attention_heads=4 num_hidden_layers=1"
+#define SPEECH                                                                              \
+  "hidden_size=32 num_attention_heads=4 intermediate_size=40 num_hidden_layers=2 "          \
+  "vocab_size=20 conv_dim=[16,12,16] conv_kernel=[10,3,2] conv_stride=[5,2,2] "             \
+  "num_conv_pos_embeddings=8 num_conv_pos_embedding_groups=4 classifier_proj_size=12"
 #define CLIP                                                                                      \
   "text_config.hidden_size=24 text_config.num_attention_heads=3 text_config.num_hidden_layers=1 " \
   "text_config.vocab_size=99 text_config.eos_token_id=98 vision_config.hidden_size=24 "           \

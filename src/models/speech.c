@@ -1,6 +1,7 @@
 #include "models/speech.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define CONV_NORM_EPS 1e-5 /* of the norms between convolutions: torch's default, no field */
@@ -390,4 +391,9 @@ void hfb_speech_sequence_classification(hfb_nn *nn, const hfb_call *call, const 
   hfb_value *labels = class_labels(nn, call);
   if (labels != NULL) hfb_output_add(nn->b, "loss", hfb_nn_cross_entropy(nn, logits, labels));
   hfb_output_add(nn->b, "logits", logits);
+  for (int64_t i = 0; i < layers && weights != NULL && model.layers != NULL; i++) {
+    char name[32]; /* the class asks for them, and returns them */
+    snprintf(name, sizeof name, "hidden_states/%d", (int)i);
+    hfb_output_add(nn->b, name, model.layers[i]);
+  }
 }
