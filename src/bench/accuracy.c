@@ -99,7 +99,8 @@ static hfb_status run_reference(check *c) {
 static hfb_status run_side(check *c, hfb_stage stage, const hfb_backend *backend, hfb_side *side,
                            hfb_status *out_loss) {
   hfb_monitor_stage(c->monitor, stage);
-  const hfb_backend_options options = {0};
+  /* Nobody needs the parameters after the compiled run, which is the last. */
+  const hfb_backend_options options = {.owns_parameters = stage == HFB_STAGE_COMPILED};
   HFB_TRY(hfb_side_open_job(side, backend, c->job, &c->work, &options));
   *out_loss = HFB_OK;
   for (int i = 0; i < c->job->iterations && *out_loss == HFB_OK; i++) {
@@ -383,7 +384,7 @@ static hfb_status run_check(check *c) {
   c->has_reference = hfb_job_reference_graph(c->job, c->work.graph, &c->graph64) == HFB_OK;
   if (!c->has_reference) do_without_reference(c);
   HFB_TRY(check_memory(c));
-  HFB_TRY(hfb_workload_fill(c->job, &c->work));
+  HFB_TRY(hfb_workload_fill(c->job, !c->job->training, &c->work));
   c->pool = hfb_device_pool(c->work.device);
   if (c->has_reference && run_reference(c) != HFB_OK) do_without_reference(c);
   bool goes_on;

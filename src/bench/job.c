@@ -227,9 +227,10 @@ hfb_status hfb_workload_init(const hfb_job *job, bool output_gradients, hfb_work
   return hfb_job_graph(job, output_gradients, &out_workload->config, &out_workload->graph);
 }
 
-hfb_status hfb_workload_fill(const hfb_job *job, hfb_workload *workload) {
+hfb_status hfb_workload_fill(const hfb_job *job, bool shares_parameters, hfb_workload *workload) {
   HFB_TRY(hfb_device_cpu_create(job->threads, job->memory_bytes, &workload->device));
-  if (!job->training) {
+  assert(!(shares_parameters && job->training));
+  if (shares_parameters) {
     HFB_TRY(hfb_parameters_draw(workload->graph, workload->device, job->seed, &workload->parameters));
   }
   HFB_TRY(hfb_mem_alloc((size_t)workload->graph->input_count, sizeof(*workload->inputs), &workload->inputs));
@@ -262,17 +263,20 @@ hfb_status hfb_side_open(hfb_side *side, const hfb_backend *backend, const hfb_g
                          const hfb_parameters *parameters, uint64_t seed, const hfb_backend_options *options,
                          int threads, int64_t memory_bytes) {
   *side = (hfb_side){.backend = backend, .graph = graph};
+  hfb_backend_options given = *options;
+  given.owns_parameters |= !parameters;
   hfb_status status = hfb_device_cpu_create(threads, memory_bytes, &side->device);
   if (status == HFB_OK) status = hfb_mem_alloc((size_t)graph->output_count, sizeof(*side->outputs), &side->outputs);
   if (status == HFB_OK && !parameters) status = hfb_parameters_draw(graph, side->device, seed, &side->own);
-  if (status == HFB_OK) status = compile_and_bind(side, parameters ? parameters : &side->own, options);
+  if (status == HFB_OK) status = compile_and_bind(side, parameters ? parameters : &side->own, &given);
   if (status != HFB_OK) hfb_side_close(side);
   return status;
 }
 
 hfb_status hfb_side_open_job(hfb_side *side, const hfb_backend *backend, const hfb_job *job, const hfb_workload *work,
                              const hfb_backend_options *options) {
-  return hfb_side_open(side, backend, work->graph, job->training ? NULL : &work->parameters, job->seed, options,
+  const hfb_parameters *shared = work->parameters.count > 0 ? &work->parameters : NULL;
+  return hfb_side_open(side, backend, work->graph, shared, job->seed, options,
                        job->threads, job->memory_bytes);
 }
 

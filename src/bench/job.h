@@ -67,7 +67,7 @@ typedef struct hfb_workload {
   hfb_config *config;
   hfb_graph *graph;
   hfb_device *device; /* holds parameters and inputs; engines have devices of their own */
-  hfb_parameters parameters; /* none in training: runs change them, so that each side has its own */
+  hfb_parameters parameters; /* shared by the sides; none: each side has its own */
   hfb_tensor *inputs; /* graph->input_count */
 } hfb_workload;
 
@@ -89,8 +89,8 @@ hfb_status hfb_job_loss_graph(const hfb_job *job, hfb_graph **out_graph) HFB_MUS
 
 /* The graph alone. HFB_UNSUPPORTED for a precision that the model does not allow, or bf16 weights in another mode. */
 hfb_status hfb_workload_init(const hfb_job *job, bool output_gradients, hfb_workload *out_workload) HFB_MUST_USE;
-/* The rest: device, parameters, inputs. */
-hfb_status hfb_workload_fill(const hfb_job *job, hfb_workload *workload) HFB_MUST_USE;
+/* The rest: device, inputs, and parameters that sides share, which training, whose runs change them, does not allow. */
+hfb_status hfb_workload_fill(const hfb_job *job, bool shares_parameters, hfb_workload *workload) HFB_MUST_USE;
 void hfb_workload_deinit(hfb_workload *workload); /* a cleared struct is allowed */
 
 /* Inputs of a suite row in the order of its graph, drawn from (seed, input name, element). Real inputs get whole
@@ -112,11 +112,11 @@ typedef struct hfb_side {
 } hfb_side;
 
 /* Compiles and binds. `parameters` must outlive the side; NULL: the side draws its own from `seed` and keeps them until
- * it is closed. */
+ * it is closed, and its program may rearrange them (options.owns_parameters). */
 hfb_status hfb_side_open(hfb_side *side, const hfb_backend *backend, const hfb_graph *graph,
                          const hfb_parameters *parameters, uint64_t seed, const hfb_backend_options *options,
                          int threads, int64_t memory_bytes) HFB_MUST_USE;
-/* The same with what the job says: shared parameters in inference, its own in training. */
+/* The same with what the job says: the workload's parameters, or its own where that has none. */
 hfb_status hfb_side_open_job(hfb_side *side, const hfb_backend *backend, const hfb_job *job, const hfb_workload *work,
                              const hfb_backend_options *options) HFB_MUST_USE;
 /* Runs once; the outputs of the run before must have been dropped or taken. */

@@ -43,7 +43,7 @@ static int thread_count(const hfb_job *job) { return job->threads > 0 ? job->thr
 /* An engine that cannot tell is taken to need what eager needs. */
 static hfb_status plan(const hfb_job *job, const hfb_backend *backend, const hfb_graph *graph, bool reference,
                        hfb_program_memory *out_memory) {
-  const hfb_backend_options options = {.reference = reference};
+  const hfb_backend_options options = {.reference = reference, .owns_parameters = !reference};
   if (!backend->plan) backend = hfb_engine_find("eager")->backend();
   return backend->plan(graph, thread_count(job), &options, out_memory);
 }
@@ -117,9 +117,10 @@ hfb_status hfb_accuracy_need(const hfb_job *job, const hfb_graph *graph, const h
 }
 
 /* Both sides next to each other: each of them alone needs less. */
-hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, hfb_memory_need *out_need) {
+hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, bool shares_parameters,
+                                hfb_memory_need *out_need) {
   const graph_bytes own = measure(graph);
-  const int copies = job->training ? 2 : 1;
+  const int copies = shares_parameters ? 1 : 2;
   hfb_program_memory eager, compiled;
   HFB_TRY(plan(job, hfb_engine_find("eager")->backend(), graph, false, &eager));
   HFB_TRY(plan(job, job->engine->backend(), graph, false, &compiled));
@@ -141,7 +142,7 @@ bool hfb_memory_need_fits(const hfb_job *job, const hfb_memory_need *need) {
 }
 
 static hfb_status need_of_graph(const hfb_job *job, unsigned phase, const hfb_graph *graph, hfb_memory_need *out_need) {
-  if (phase == HFB_PHASE_PERFORMANCE) return hfb_performance_need(job, graph, out_need);
+  if (phase == HFB_PHASE_PERFORMANCE) return hfb_performance_need(job, graph, !job->training, out_need);
   hfb_graph *graph64 = NULL;
   HFB_TRY(hfb_job_reference_graph(job, graph, &graph64));
   hfb_status status = hfb_accuracy_need(job, graph, graph64, out_need);

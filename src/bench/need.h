@@ -20,7 +20,9 @@ int64_t hfb_memory_need_total(const hfb_memory_need *need);
 /* Of an accuracy check of `graph`; graph64: its reference (NULL: without one). */
 hfb_status hfb_accuracy_need(const hfb_job *job, const hfb_graph *graph, const hfb_graph *graph64,
                              hfb_memory_need *out_need) HFB_MUST_USE;
-hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, hfb_memory_need *out_need) HFB_MUST_USE;
+/* shares_parameters: inference with one copy of the parameters for both engines. */
+hfb_status hfb_performance_need(const hfb_job *job, const hfb_graph *graph, bool shares_parameters,
+                                hfb_memory_need *out_need) HFB_MUST_USE;
 
 /* Whether the job may take as much: job->memory_bytes, or what is free. */
 bool hfb_memory_need_fits(const hfb_job *job, const hfb_memory_need *need);

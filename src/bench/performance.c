@@ -1,8 +1,9 @@
 /* Speed and memory: each side first alone (memory, compile time, time to first result), then both in turns.
  *
  * Work is matched: the same parameters and inputs, the same number of calls, outputs allocated anew in every call and
- * freed outside the clock; each engine has its own device, so its own memory and threads. In training each side has
- * parameters of its own, which its steps change; they start alike. */
+ * freed outside the clock; each engine has its own device, so its own memory and threads. Each side has parameters of
+ * its own, which it may rearrange and training steps change; they start alike. Where memory does not suffice for two
+ * copies, and where weights are stored as bf16, which no engine rearranges, inference shares one. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,7 @@ typedef struct bench {
   const hfb_monitor *monitor;
   hfb_row *row;
   hfb_workload work;
+  bool shares_parameters;
   int64_t input_bytes, parameter_bytes, optimizer_bytes, multiply_adds;
 } bench;
 
@@ -73,7 +75,7 @@ static hfb_status warm_up(const bench *b, hfb_side *side, hfb_stage stage, doubl
 
 /* Memory of one call: the peak while it runs, and what its outputs hold afterwards. */
 static hfb_status measure_step_memory(const bench *b, hfb_side *side, alone *out) {
-  int64_t ignored_ns, own_bytes = b->job->training ? b->parameter_bytes + b->optimizer_bytes : 0;
+  int64_t ignored_ns, own_bytes = b->shares_parameters ? 0 : b->parameter_bytes + b->optimizer_bytes;
   hfb_device_reset_peak(side->device);
   HFB_TRY(run_call(b, side, &ignored_ns));
   int64_t with_outputs = hfb_device_memory(side->device).allocated_bytes, peak = hfb_side_peak_bytes(side);
@@ -84,11 +86,11 @@ static hfb_status measure_step_memory(const bench *b, hfb_side *side, alone *out
   return HFB_OK;
 }
 
-/* Opens a side with nothing else alive but the parameters, runs it, measures it. `options` may name a cache folder. */
+/* Opens a side with nothing else alive but shared parameters, runs it, measures it. `options` may name a cache folder. */
 static hfb_status measure_alone(const bench *b, const hfb_backend *backend, const hfb_backend_options *options,
                                 hfb_stage stage, hfb_side *side, alone *out) {
   bool has_resident = hfb_resident_peak_reset();
-  int64_t run_ns, shared_bytes = b->job->training ? 0 : b->parameter_bytes;
+  int64_t run_ns, shared_bytes = b->shares_parameters ? b->parameter_bytes : 0;
   HFB_TRY(hfb_side_open_job(side, backend, b->job, &b->work, options));
   hfb_monitor_stage(b->monitor, stage);
   HFB_TRY(run_call(b, side, &run_ns));
@@ -346,9 +348,14 @@ static hfb_status describe_work(bench *b) {
 }
 
 /* Nothing is drawn for a job that will not fit. */
-static hfb_status check_memory(const bench *b) {
+static hfb_status check_memory(bench *b) {
   hfb_memory_need need;
-  HFB_TRY(hfb_performance_need(b->job, b->work.graph, &need));
+  b->shares_parameters = hfb_job_weights(b->job) != b->job->precision;
+  HFB_TRY(hfb_performance_need(b->job, b->work.graph, b->shares_parameters, &need));
+  if (!b->job->training && !b->shares_parameters && !hfb_memory_need_fits(b->job, &need)) {
+    b->shares_parameters = true;
+    HFB_TRY(hfb_performance_need(b->job, b->work.graph, true, &need));
+  }
   hfb_row_real(b->row, HFB_COLUMN_NEEDED_MEM, (double)hfb_memory_need_total(&need) / gigabyte);
   return hfb_memory_need_fits(b->job, &need) ? HFB_OK : hfb_memory_need_fail(b->job, HFB_PHASE_PERFORMANCE, &need);
 }
@@ -359,7 +366,7 @@ static hfb_status run_bench(bench *b) {
   HFB_TRY(hfb_workload_init(b->job, false, &b->work));
   HFB_TRY(describe_work(b));
   HFB_TRY(check_memory(b));
-  HFB_TRY(hfb_workload_fill(b->job, &b->work));
+  HFB_TRY(hfb_workload_fill(b->job, b->shares_parameters, &b->work));
   alone eager = {0}, compiled = {0};
   HFB_TRY(measure_eager_alone(b, &eager));
   HFB_TRY(measure_compiled_alone(b, &compiled));

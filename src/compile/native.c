@@ -1,6 +1,5 @@
 #include "compile/native.h"
 
-#include <stddef.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -8,10 +7,6 @@
 #include "compile/program.h"
 #include "compile/recompute.h"
 #include "ir/transform.h"
-
-/* Weights are packed once when a product has fewer rows than this. With more, packing them block by block inside the
- * product costs about 2 % and no memory. */
-enum { PACK_BELOW_ROWS = 768 };
 
 /* ---- passes ---------------------------------------- */
 
@@ -154,6 +149,7 @@ static hfb_status native_compile(const hfb_graph *graph, hfb_device *device, con
   p->base.backend = hfb_backend_native();
   p->device = device;
   p->isa = hfb_cpu()->isa;
+  p->owns_parameters = options->owns_parameters;
   hfb_strbuf_init(&p->code_text);
   hfb_status status = build_schedule(p, graph, options);
   p->stats.passes_ns = hfb_clock_ns() - start;
@@ -175,68 +171,8 @@ static hfb_status native_compile(const hfb_graph *graph, hfb_device *device, con
 
 /* ---- parameters ---------------------------------------- */
 
-static void release_packed(hfb_program *p) {
-  for (int i = 0; i < p->packed_count; i++) {
-    hfb_gemm_packed_destroy(p->packed[i].packed);
-    hfb_device_free(p->device, p->packed[i].memory, p->packed[i].bytes);
-  }
-  p->packed_count = 0;
-  p->stats.packed_bytes = 0;
-}
-
-static bool is_updated(const hfb_graph *graph, const hfb_value *parameter) {
-  for (int i = 0; i < graph->update_count; i++) {
-    if (graph->updates[i].parameter == parameter) return true;
-  }
-  return false;
-}
-
-/* Another product reads the same parameter in another order, as the backward pass does: it would need two copies. */
-static bool is_read_otherwise(const hfb_program *p, const hfb_step *step) {
-  for (int i = 0; i < p->schedule->step_count; i++) {
-    const hfb_step *other = &p->schedule->steps[i];
-    if (other->kind != HFB_STEP_GEMM || other->b.view.base != step->b.view.base) continue;
-    if (other->b.row_stride != step->b.row_stride || other->b.col_stride != step->b.col_stride) return true;
-  }
-  return false;
-}
-
-static bool wants_packing(const hfb_program *p, const hfb_step *step) {
-  if (step->kind != HFB_STEP_GEMM || step->b.view.base->dtype != step->result->dtype) return false; /* stored as bf16 */
-  return step->batch_rank == 0 && step->m < PACK_BELOW_ROWS &&
-         step->b.view.base->node->op == HFB_OP_PARAMETER && !is_updated(p->graph, step->b.view.base) &&
-         !is_read_otherwise(p, step);
-}
-
-/* A product's operand as pack_weight takes it; equal ones are packed once. */
-static hfb_packed_weight weight_of(const hfb_step *step) {
-  return (hfb_packed_weight){.parameter = step->b.view.base,
-                             .offset = step->b.view.offset,
-                             .k = step->k,
-                             .n = step->n,
-                             .row_stride = step->b.row_stride,
-                             .col_stride = step->b.col_stride};
-}
-
-static int find_packed(const hfb_program *p, const hfb_packed_weight *w) {
-  int known = 0;
-  while (known < p->packed_count && memcmp(&p->packed[known], w, offsetof(hfb_packed_weight, packed)) != 0) known++;
-  return known;
-}
-
-static hfb_status pack_weight(hfb_program *p, const hfb_step *step, hfb_packed_weight *w) {
-  const hfb_dtype dtype = step->result->dtype;
-  const char *data = (const char *)p->storages[w->parameter->id] + w->offset * (int64_t)hfb_dtype_bytes(dtype);
-  w->bytes = hfb_gemm_packed_bytes(dtype, w->k, w->n, p->isa);
-  HFB_TRY(hfb_device_alloc(p->device, w->bytes, &w->memory));
-  hfb_status status = hfb_gemm_pack_b(dtype, w->k, w->n, data, w->row_stride, w->col_stride, p->isa,
-                                      hfb_device_pool(p->device), w->memory, &w->packed);
-  if (status != HFB_OK) hfb_device_free(p->device, w->memory, w->bytes);
-  return status;
-}
-
 static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *parameters) {
-  release_packed(p);
+  hfb_program_release_packed(p);
   for (int i = 0; i < p->graph->parameter_count; i++) {
     if (!hfb_tensor_is_contiguous(&parameters[i])) {
       return HFB_FAIL(HFB_INVALID_ARGUMENT, "parameter %d is not row-major; copy it first", i);
@@ -248,20 +184,7 @@ static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *param
     const hfb_storage *storage = &p->schedule->storage[update->value->id];
     if (storage->kind == HFB_STORAGE_PARAMETER) p->storages[update->value->id] = parameters[storage->index].data;
   }
-  for (int i = 0; i < p->schedule->step_count; i++) {
-    const hfb_step *step = &p->schedule->steps[i];
-    p->packed_of[i] = -1;
-    if (!wants_packing(p, step)) continue;
-    hfb_packed_weight w = weight_of(step);
-    const int known = find_packed(p, &w);
-    if (known == p->packed_count) {
-      HFB_TRY(pack_weight(p, step, &w));
-      p->packed[p->packed_count++] = w;
-      p->stats.packed_bytes += (int64_t)w.bytes;
-    }
-    p->packed_of[i] = known;
-  }
-  return HFB_OK;
+  return hfb_program_pack_weights(p);
 }
 
 /* ---- memory, before anything is compiled ---------------------------------------- */
@@ -278,20 +201,13 @@ static int64_t loss_bytes(const hfb_step *step) {
   return least > CHUNK_BYTES ? least : CHUNK_BYTES;
 }
 
-static hfb_status add_up_memory(hfb_program *p, int threads, hfb_program_memory *memory) {
+static void add_up_memory(hfb_program *p, int threads, hfb_program_memory *memory) {
   const hfb_schedule *s = p->schedule;
   int64_t largest_loss = 0;
-  HFB_TRY(hfb_mem_alloc((size_t)s->step_count + 1, sizeof *p->packed, &p->packed));
+  memory->packed_bytes = hfb_program_plan_packed_bytes(p);
   for (int i = 0; i < s->step_count; i++) {
-    const hfb_step *step = &s->steps[i];
-    if (loss_bytes(step) > largest_loss) largest_loss = loss_bytes(step);
-    if (!wants_packing(p, step)) continue;
-    const hfb_packed_weight w = weight_of(step);
-    if (find_packed(p, &w) < p->packed_count) continue;
-    memory->packed_bytes += (int64_t)hfb_gemm_packed_bytes(step->result->dtype, w.k, w.n, p->isa);
-    p->packed[p->packed_count++] = w;
+    if (loss_bytes(&s->steps[i]) > largest_loss) largest_loss = loss_bytes(&s->steps[i]);
   }
-  p->packed_count = 0; /* none has memory */
   memory->output_bytes = s->output_bytes;
   for (int i = 0; i < p->graph->output_count; i++) { /* inputs and parameters are copied */
     const hfb_storage *storage = &s->storage[s->output_views[i].base->id];
@@ -299,7 +215,6 @@ static hfb_status add_up_memory(hfb_program *p, int threads, hfb_program_memory 
   }
   memory->run_bytes = memory->output_bytes + s->arena_bytes + (int64_t)s->scratch_bytes * threads + largest_loss;
   for (int i = 0; i < s->copied_update_count; i++) memory->run_bytes += value_bytes(s->copied_updates[i]->value);
-  return HFB_OK;
 }
 
 static hfb_status native_plan(const hfb_graph *graph, int threads, const hfb_backend_options *options,
@@ -309,10 +224,11 @@ static hfb_status native_plan(const hfb_graph *graph, int threads, const hfb_bac
   *out_memory = (hfb_program_memory){0};
   HFB_TRY(hfb_mem_alloc(1, sizeof *p, &p));
   p->isa = hfb_cpu()->isa;
+  p->owns_parameters = options && options->owns_parameters;
   hfb_strbuf_init(&p->code_text);
   hfb_status status = build_schedule(p, graph, options ? options : &defaults);
   if (status == HFB_OK) status = hfb_emit(p->schedule, p->isa, hfb_cpu()->core_count, &p->code);
-  if (status == HFB_OK) status = add_up_memory(p, threads, out_memory);
+  if (status == HFB_OK) add_up_memory(p, threads, out_memory);
   native_destroy(p);
   return status;
 }
@@ -447,7 +363,7 @@ static const int64_t *native_profile(const hfb_program *p) { return NULL; }
 
 static void native_destroy(hfb_program *p) {
   if (!p) return;
-  release_packed(p);
+  hfb_program_release_packed(p);
   hfb_jit_destroy(p->jit);
   hfb_code_deinit(&p->code);
   hfb_strbuf_deinit(&p->code_text);

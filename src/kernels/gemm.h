@@ -7,6 +7,8 @@
 #ifndef HFB_KERNELS_GEMM_H
 #define HFB_KERNELS_GEMM_H
 
+#include <stdbool.h>
+
 #include "base/cpu.h"
 #include "base/thread.h"
 #include "ir/dtype.h"
@@ -49,6 +51,23 @@ hfb_status hfb_gemm_run(const hfb_gemm *gemm, hfb_isa isa, hfb_pool *pool) HFB_M
 size_t hfb_gemm_packed_bytes(hfb_dtype dtype, int64_t k, int64_t n, hfb_isa isa);
 hfb_status hfb_gemm_pack_b(hfb_dtype dtype, int64_t k, int64_t n, const void *b, int64_t row_stride, int64_t col_stride,
                            hfb_isa isa, hfb_pool *pool, void *memory, hfb_packed_b **out_packed) HFB_MUST_USE;
+
+/* The same within the memory of B itself, which must be row-major or column-major without gaps, have a whole panel at
+ * least, and be aligned to 64 bytes: whole panels take the place of the columns that they hold. What is left goes to
+ * `rest` (NULL where there is nothing left). `work` is needed while it packs. Both are aligned to 64 bytes. */
+typedef struct hfb_gemm_in_place {
+  bool is_possible;
+  size_t work_bytes, rest_bytes;
+} hfb_gemm_in_place;
+hfb_gemm_in_place hfb_gemm_plan_in_place(hfb_dtype dtype, int64_t k, int64_t n, int64_t row_stride, int64_t col_stride,
+                                         hfb_isa isa, hfb_pool *pool);
+hfb_status hfb_gemm_pack_b_in_place(hfb_dtype dtype, int64_t k, int64_t n, void *b, int64_t row_stride,
+                                    int64_t col_stride, hfb_isa isa, hfb_pool *pool, void *work, void *rest,
+                                    hfb_packed_b **out_packed) HFB_MUST_USE;
+/* Columns of B: out[i][k] of B[k][columns[i]]. Columns are clamped to what B has. */
+void hfb_gemm_unpack_columns(const hfb_packed_b *packed, const int64_t *columns, int64_t count, hfb_pool *pool,
+                             void *out);
+
 /* Frees the header, not the memory. NULL is allowed. */
 void hfb_gemm_packed_destroy(hfb_packed_b *packed);
 

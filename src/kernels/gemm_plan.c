@@ -120,6 +120,7 @@ static double choose_cut(const hfb_gemm *gemm, hfb_gemm_plan *plan, const hfb_ge
 
 static hfb_gemm_b_mode choose_b_mode(const hfb_gemm *gemm) {
   if (gemm->packed_b) return HFB_GEMM_B_PACKED;
+  if (gemm->b_is_bf16) return HFB_GEMM_B_PACK; /* the kernels read f32 */
   const bool few = gemm->m <= FEW_ROWS;
   if (gemm->a_col_stride == 1 && gemm->b_row_stride == 1 && (few || gemm->n <= FEW_COLUMNS)) return HFB_GEMM_B_DOT;
   if (gemm->b_col_stride == 1 && few) return HFB_GEMM_B_IN_PLACE;
