@@ -71,8 +71,8 @@ typedef struct hfb_nn_conv1d_shape {
 
 /* nn.Conv1d without padding: weight [out,C,kernel]; [B,T,C] -> [B,(T-kernel)/stride+1,out]. */
 hfb_value *hfb_nn_strided_convolution(hfb_nn *nn, const char *name, hfb_value *x, const hfb_nn_conv1d_shape *how);
-/* F.conv1d with weight [D,D/groups,kernel] times scale [kernel] on [B,T,D], zeros beyond the ends, for as many tokens as
- * there are: token t sees tokens t - kernel/2 .. t - kernel/2 + kernel-1. */
+/* F.conv1d with weight [D,D/groups,kernel] times scale [kernel] on [B,T,D], zeros beyond the ends, for as many tokens
+ * as there are: token t sees tokens t - kernel/2 .. t - kernel/2 + kernel-1. */
 hfb_value *hfb_nn_grouped_convolution(hfb_nn *nn, hfb_value *x, hfb_value *weight, hfb_value *scale, hfb_value *bias,
                                       int64_t groups);
 /* nn.GroupNorm with a group for each channel, on [B,T,C]. */
