@@ -9,7 +9,7 @@
 #include "support/folder_fixture.h"
 #include "support/golden.h"
 
-enum { CASES = 23 };
+enum { CASES = 24 };
 
 static void check(const char *engine, hfb_dtype precision) {
   const hfb_verify_options options = golden_training_options(engine, precision, own_folder);
