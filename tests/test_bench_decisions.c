@@ -1,10 +1,11 @@
 /* Discrete decisions: a side that sorts as float64 would is recognised, and so is one that decides by something else.
  */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include "bench/decisions.h"
 #include "eager/eager.h"
