@@ -130,7 +130,8 @@ static b_block provide_block(const gemm_task *task, int64_t k0, int64_t depth) {
     const hfb_packed_b *packed = gemm->packed_b;
     return (b_block){.b = at(job, packed->memory, task->col * packed->k + k0 * packed->width),
                      .panel_elements = packed->width * packed->k,
-                     .k_stride = packed->width};
+                     .k_stride = packed->width,
+                     .partial = packed->rest ? at(job, packed->rest, k0 * packed->width) : NULL};
   }
   const char *b = at_b(job, task->b, k0 * gemm->b_row_stride + task->col * gemm->b_col_stride);
   const int64_t columns = task->col_end - task->col;
@@ -320,8 +321,8 @@ static hfb_status check(const hfb_gemm *gemm, const hfb_gemm_isa *kernels) {
                     (long long)gemm->batch, (long long)batch);
   }
   if (gemm->b_is_bf16 && (gemm->dtype != HFB_F32 || gemm->packed_b)) {
-    return HFB_FAIL(HFB_UNSUPPORTED, "matrix product of %s with %sB in bf16; only f32 products widen B, unpacked",
-                    hfb_dtype_name(gemm->dtype), gemm->packed_b ? "packed " : "");
+    return HFB_FAIL(HFB_UNSUPPORTED, "matrix product of %s with bf16 B%s; only f32 products widen B, unpacked",
+                    hfb_dtype_name(gemm->dtype), gemm->packed_b ? ", packed" : "");
   }
   if (gemm->bias && gemm->dtype != HFB_F32) return HFB_FAIL(HFB_UNSUPPORTED, "matrix product with bias: f32 only");
   const hfb_packed_b *packed = gemm->packed_b;
