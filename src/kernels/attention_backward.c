@@ -2,9 +2,10 @@
  * gradient of the scores of them, three products add its parts of dq, dk and dv. Keys are the outer loop: packed K and
  * V and the sums of dk and dv of a block of keys stay in L2 while the queries pass by; dq is summed in place.
  *
- * A task is a head. When the heads do not fill the threads, dk with dv and dq get tasks of their own, ranges of keys
- * and ranges of queries, at the price of the first two products once more. Blocks and the order of the sums are the
- * same either way, and so are the bits.
+ * A task is a head. When the heads do not fill the threads, a task is a block of keys, and the parts of dq that the
+ * blocks give are kept apart and added up at the end; where they would take too much memory, dk with dv and dq get
+ * tasks of their own, ranges of keys and ranges of queries, at the price of the first two products once more. Blocks
+ * and the order of the sums are the same in each way, and so are the bits.
  *
  * Rows whose lse cannot tell the number of their keys have their sums computed first, each by one task. */
 #include "kernels/attention_backward.h"
@@ -25,6 +26,8 @@ enum {
   LINE_ELEMENTS = 16,   /* of a cache line */
   QUERY_BLOCK = 128,    /* depth of the products for dk and dv */
   KEY_BLOCK = 256,      /* depth of the product for dq */
+  FEW_KEY_BLOCKS = 64,  /* over all heads: below, blocks of keys are half as large, so that there is work for all */
+  PARTS_BYTES = 32 << 20, /* that the parts of dq may take */
   TASKS_PER_THREAD = 4, /* when heads are split */
   SCORE_PRODUCTS = 2,   /* of a block, done twice when heads are split */
 };
@@ -44,7 +47,8 @@ typedef struct backward_job {
   const hfb_attention_isa *passes;
   hfb_attention_dropout dropout;
   hfb_pool *pool;
-  char *own_scratch; /* instead of the pool's */
+  char *scratch; /* of the workers, one behind the other */
+  size_t worker_bytes;
   int64_t query_block, key_block;            /* elements of a block */
   int64_t query_block_count, key_block_count;
   int64_t block_stride;                      /* of scores and gradients */
@@ -59,6 +63,9 @@ typedef struct backward_job {
   /* What the tasks of this pass give, and how they split a head. */
   float *dq, *dk, *dv;
   int64_t key_chunk_count, query_chunk_count;
+  /* Parts of dq that are kept apart, [key_block_count - 1][batch][heads][query_count][head_dim]: of all blocks of keys
+   * but the first, whose part is dq. NULL: blocks add to dq one after the other. */
+  float *dq_parts;
 } backward_job;
 
 typedef struct backward_task {
@@ -203,10 +210,16 @@ static void differentiate_scores(const backward_task *task, const block_range *r
   }
 }
 
-/* The block's part of dq, in place. */
+static float *dq_part(const backward_job *job, int64_t key_block, int64_t row_of_all) {
+  return job->dq_parts + ((key_block - 1) * job->row_count + row_of_all) * job->backward->head_dim;
+}
+
+/* The block's part of dq, in place or kept apart. */
 static void add_query_gradient(const backward_task *task, const block_range *range) {
   const backward_job *job = task->job;
   if (!task->dq) return;
+  const bool is_apart = job->dq_parts && range->key > 0;
+  const int64_t stride = is_apart ? job->backward->head_dim : job->backward->dq_strides[2];
   hfb_gemm_block_run(&(hfb_gemm_block){
       .kernels = job->kernels,
       .rows = range->rows,
@@ -218,10 +231,11 @@ static void add_query_gradient(const backward_task *task, const block_range *ran
       .b = task->scratch + job->layout.k_rows,
       .b_panel_elements = job->head_width,
       .b_k_stride = job->head_stride,
-      .c = task->dq + range->row * job->backward->dq_strides[2],
-      .c_row_stride = job->backward->dq_strides[2],
+      .c = is_apart ? dq_part(job, range->key / job->key_block, row_index(task, range->row))
+                    : task->dq + range->row * stride,
+      .c_row_stride = stride,
       .alpha = job->backward->gradient_scale,
-      .accumulate = range->key > 0,
+      .accumulate = range->key > 0 && !is_apart,
   });
 }
 
@@ -331,7 +345,7 @@ static backward_task task_of(const backward_job *job, int64_t head_index, int wo
       .dq = job->dq ? job->dq + batch * backward->dq_strides[0] + head * backward->dq_strides[1] : NULL,
       .dk = job->dk ? job->dk + batch * backward->dk_strides[0] + head * backward->dk_strides[1] : NULL,
       .dv = job->dv ? job->dv + batch * backward->dv_strides[0] + head * backward->dv_strides[1] : NULL,
-      .scratch = (float *)(job->own_scratch ? job->own_scratch : hfb_pool_scratch(job->pool, worker)),
+      .scratch = (float *)(job->scratch + (size_t)worker * job->worker_bytes),
   };
 }
 
@@ -348,7 +362,7 @@ static void run_task(void *context, int64_t index, int worker) {
   const int64_t key_begin = job->key_block_count * key_part / job->key_chunk_count;
   const int64_t key_end = job->key_block_count * (key_part + 1) / job->key_chunk_count;
   const backward_task task = task_of(job, index % head_count, worker);
-  for (int64_t row = row_begin; task.dq && row < row_end; row += job->query_block) {
+  for (int64_t row = row_begin; task.dq && key_part == 0 && row < row_end; row += job->query_block) {
     const int64_t end = min_i64(row + job->query_block, row_end);
     if (visible_keys(backward, end - 1) == 0) {
       zero_rows(task.dq, backward->dq_strides[2], row, end, backward->head_dim);
@@ -439,6 +453,8 @@ static void plan(backward_job *job) {
   job->query_block_count = ceil_div(backward->query_count, QUERY_BLOCK);
   job->query_block = ceil_div(backward->query_count, max_i64(1, job->query_block_count));
   job->key_block_count = ceil_div(backward->key_count, KEY_BLOCK);
+  const bool is_few = backward->batch * backward->heads * job->key_block_count < FEW_KEY_BLOCKS;
+  if (is_few) job->key_block_count = ceil_div(backward->key_count, KEY_BLOCK / 2);
   job->key_block = ceil_div(backward->key_count, max_i64(1, job->key_block_count));
   job->key_width = hfb_gemm_panel_width(job->kernels, job->key_block);
   job->head_width = hfb_gemm_panel_width(job->kernels, backward->head_dim);
@@ -462,11 +478,41 @@ static void plan(backward_job *job) {
   layout->dk = take(&layout->end, job->key_block * job->head_stride);
   layout->dv = take(&layout->end, job->key_block * job->value_stride);
   layout->keep = take(&layout->end, job->key_block + HFB_ATTENTION_KEEP_PAD);
+  job->worker_bytes = (size_t)layout->end * sizeof(float);
   const int64_t columns = max_i64(backward->head_dim, backward->value_dim);
   layout->read = take(&layout->end, backward->blocks.numbers ? job->key_block * columns : 0);
 }
 
-/* One pass with a task for each head, or two that split them: whichever should end first. */
+/* dq += the parts of the blocks of keys that a block of queries sees, in their order. */
+static void add_parts(void *context, int64_t index, int worker) {
+  const backward_job *job = context;
+  const hfb_attention_backward *backward = job->backward;
+  const backward_task task = task_of(job, index / job->query_block_count, worker);
+  const int64_t begin = index % job->query_block_count * job->query_block;
+  const int64_t end = min_i64(begin + job->query_block, backward->query_count);
+  const int64_t keys = visible_keys(backward, end - 1);
+  for (int64_t block = 1; block * job->key_block < keys; block++) {
+    for (int64_t row = begin; row < end; row++) {
+      const float *part = dq_part(job, block, row_index(&task, row));
+      float *dq = task.dq + row * backward->dq_strides[2];
+      for (int64_t i = 0; i < backward->head_dim; i++) dq[i] += part[i];
+    }
+  }
+}
+
+static int64_t parts_bytes(const backward_job *job) {
+  return (job->key_block_count - 1) * job->row_count * job->backward->head_dim * (int64_t)sizeof(float);
+}
+
+/* Whether a task for each block of keys ends before a task for each head, and the parts of dq are not too large. */
+static bool keeps_parts(const backward_job *job) {
+  const hfb_attention_backward *backward = job->backward;
+  const int64_t heads = backward->batch * backward->heads, threads = hfb_pool_size(job->pool);
+  if (!backward->dq || !(backward->dk || backward->dv) || parts_bytes(job) > PARTS_BYTES) return false;
+  return ceil_div(heads * job->key_block_count, threads) < ceil_div(heads, threads) * job->key_block_count;
+}
+
+/* A pass with a task for each head or block of keys, or two that split heads: whichever should end first. */
 static void run_passes(backward_job *job) {
   const hfb_attention_backward *backward = job->backward;
   const int64_t head_count = backward->batch * backward->heads, threads = hfb_pool_size(job->pool);
@@ -475,6 +521,12 @@ static void run_passes(backward_job *job) {
   const int split_products = products + (has_both ? SCORE_PRODUCTS : 0);
   job->key_chunk_count = job->query_chunk_count = 1;
   job->dq = backward->dq, job->dk = backward->dk, job->dv = backward->dv;
+  if (job->dq_parts) {
+    job->key_chunk_count = job->key_block_count;
+    hfb_pool_run(job->pool, head_count * job->key_chunk_count, run_task, job);
+    hfb_pool_run(job->pool, head_count * job->query_block_count, add_parts, job);
+    return;
+  }
   if (ceil_div(head_count, threads) * threads * products <= head_count * split_products) {
     hfb_pool_run(job->pool, head_count, run_task, job);
     return;
@@ -533,15 +585,24 @@ hfb_status hfb_attention_backward_run(const hfb_attention_backward *backward, hf
     return HFB_OK;
   }
   plan(&job);
-  const size_t scratch_bytes = (size_t)job.layout.end * sizeof(float);
+  const size_t threads = (size_t)hfb_pool_size(pool);
+  const size_t parts = keeps_parts(&job) ? (size_t)round_up(parts_bytes(&job), ALIGNMENT) : 0;
+  const size_t scratch_bytes = parts + threads * job.worker_bytes;
+  char *own_scratch = NULL; /* where there is no pool to lend it */
   if (pool) {
-    HFB_TRY(hfb_pool_reserve_scratch(pool, scratch_bytes));
+    HFB_TRY(hfb_pool_reserve_scratch(pool, (scratch_bytes + threads - 1) / threads));
+    job.scratch = hfb_pool_scratch(pool, 0);
   } else {
-    HFB_TRY(hfb_mem_alloc_aligned(scratch_bytes, ALIGNMENT, &job.own_scratch));
+    HFB_TRY(hfb_mem_alloc_aligned(scratch_bytes, ALIGNMENT, &own_scratch));
+    job.scratch = own_scratch;
+  }
+  if (parts > 0) {
+    job.dq_parts = (float *)job.scratch;
+    job.scratch += parts;
   }
   const hfb_status status = normalise_rows(&job);
   if (status == HFB_OK) run_passes(&job);
   hfb_mem_free(job.own_rows);
-  hfb_mem_free(job.own_scratch);
+  hfb_mem_free(own_scratch);
   return status;
 }
