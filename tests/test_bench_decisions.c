@@ -1,5 +1,4 @@
-/* Discrete decisions: a side that sorts as float64 would is recognised, and so is one that decides by something else.
- */
+/* Discrete decisions: a side that sorts as float64 would is recognised, and so is one that sorts by something else. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
