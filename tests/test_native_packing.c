@@ -17,8 +17,8 @@ enum { SEED = 5, THREADS = 2 };
   "%" id " = parameter(name=\"" name \
   "\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[" shape "]\n"
 
-/* "columns" has two columns beyond its panels, "rows" is stored the other way round, "shared" serves two products, and
- * the others must stay as they are: a table that is read by ids as well, a matrix of too few columns, an output. */
+/* "columns" has two columns beyond its panels, "rows" is stored the other way round, "shared" serves two products, "table"
+ * is looked up as well. The others must stay as they are: a matrix of too few columns, an output. */
 static const char graph_text[] =
     "graph \"packing\" {\n"
     "%0 = input(name=\"x\") : f32[20,48]\n"
@@ -39,7 +39,7 @@ static const char graph_text[] =
     "output \"few\" = %17\n"
     "output \"weight\" = %7\n}\n";
 enum { PARAMETERS = 6, OUTPUTS = 3 };
-static const bool is_rearranged[PARAMETERS] = {true, true, true, false, false, false};
+static const bool is_rearranged[PARAMETERS] = {true, true, true, true, false, false};
 
 typedef struct fixture {
   hfb_graph *graph;

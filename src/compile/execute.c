@@ -233,16 +233,35 @@ static hfb_status run_attention_backward(hfb_program *program, int index, const 
   return hfb_attention_backward_run(&backward, program->isa, hfb_device_pool(program->device));
 }
 
+static hfb_tensor operand_tensor(const hfb_program *program, const hfb_step *step, int operand) {
+  const hfb_value *value = step->node->inputs[operand];
+  const hfb_view *view = &step->operand_views[operand];
+  hfb_tensor tensor = hfb_tensor_borrow(value->dtype, &value->shape, NULL);
+  memcpy(tensor.strides, view->strides, sizeof tensor.strides);
+  tensor.data = (char *)program->storages[view->base->id] + view->offset * (int64_t)hfb_dtype_bytes(view->base->dtype);
+  return tensor;
+}
+
+/* A lookup in a table that lies in the layout of the products. */
+static hfb_status run_packed_lookup(hfb_program *program, const hfb_step *step, const hfb_packed_b *table) {
+  const hfb_tensor ids = operand_tensor(program, step, 1);
+  hfb_tensor packed_ids;
+  HFB_TRY(hfb_tensor_pack(&ids, program->device, &packed_ids));
+  hfb_gemm_unpack_columns(table, packed_ids.data, hfb_shape_elements(&ids.shape), hfb_device_pool(program->device),
+                          program->storages[step->result->id]);
+  hfb_tensor_release(&packed_ids);
+  return HFB_OK;
+}
+
 static hfb_status run_kernel(hfb_program *program, int index, const hfb_step *step) {
   hfb_tensor *inputs = NULL, results[HFB_MAX_RESULTS];
   const hfb_node *node = step->node;
+  if (program->packed_of[index] >= 0) {
+    return run_packed_lookup(program, step, program->packed[program->packed_of[index]].packed);
+  }
   HFB_TRY(hfb_mem_alloc((size_t)node->input_count, sizeof *inputs, &inputs));
   for (int i = 0; i < node->input_count; i++) {
-    const hfb_view *view = &step->operand_views[i];
-    inputs[i] = hfb_tensor_borrow(node->inputs[i]->dtype, &node->inputs[i]->shape, NULL);
-    memcpy(inputs[i].strides, view->strides, sizeof inputs[i].strides);
-    inputs[i].data =
-        (char *)program->storages[view->base->id] + view->offset * (int64_t)hfb_dtype_bytes(view->base->dtype);
+    inputs[i] = operand_tensor(program, step, i);
   }
   for (int r = 0; r < node->result_count; r++) {
     results[r] = hfb_tensor_borrow(node->results[r].dtype, &node->results[r].shape, result_data(program, step, r));

@@ -20,15 +20,17 @@ static const struct {
   const char *name; /* for --dump */
   hfb_status (*run)(const hfb_graph *graph, hfb_graph **out_graph);
   bool may_be_refused; /* what it matches may turn out to have no schedule: then all is done again without it */
+  bool needs_ownership; /* of the parameters */
 } graph_passes[] = {
-    {"simplify", hfb_pass_simplify, false},
-    {"attention", hfb_pass_attention, true},
-    {"loss", hfb_pass_loss, false},
-    {"decompose", hfb_pass_decompose, false},
-    {"fold", hfb_pass_fold, false},
-    {"weights", hfb_pass_weights, false},
-    {"primitives", hfb_pass_simplify, false},
-    {"recompute", hfb_pass_recompute, false},
+    {"simplify", hfb_pass_simplify, false, false},
+    {"attention", hfb_pass_attention, true, false},
+    {"loss", hfb_pass_loss, false, false},
+    {"decompose", hfb_pass_decompose, false, false},
+    {"fold", hfb_pass_fold, false, false},
+    {"weights", hfb_pass_weights, false, false},
+    {"primitives", hfb_pass_simplify, false, false},
+    {"tables", hfb_pass_tables, false, true},
+    {"recompute", hfb_pass_recompute, false, false},
 };
 
 static hfb_status run_passes(const hfb_graph *graph, const hfb_backend_options *options, bool match_attention,
@@ -38,6 +40,7 @@ static hfb_status run_passes(const hfb_graph *graph, const hfb_backend_options *
   for (size_t i = 0; i < sizeof graph_passes / sizeof graph_passes[0]; i++) {
     hfb_graph *next = NULL;
     if (graph_passes[i].may_be_refused && !match_attention) continue;
+    if (graph_passes[i].needs_ownership && !options->owns_parameters) continue;
     hfb_status status = graph_passes[i].run(current ? current : graph, &next);
     hfb_graph_destroy(current);
     HFB_TRY(status);
@@ -112,10 +115,11 @@ static hfb_status collect_id_checks(hfb_program *p) {
   HFB_TRY(hfb_mem_alloc((size_t)p->graph->node_count + 1, sizeof *p->id_checks, &p->id_checks));
   for (int i = 0; i < p->graph->node_count; i++) {
     const hfb_node *node = p->graph->nodes[i];
-    if (node->op != HFB_OP_GATHER) continue;
+    if (node->op != HFB_OP_GATHER && node->op != HFB_OP_EMBEDDING) continue;
     const int input = index_input(p->graph, node->inputs[1]);
     if (input < 0) continue;
-    const int64_t extent = node->inputs[0]->shape.dim[hfb_node_int(node, HFB_ATTR_AXIS)];
+    const int axis = node->op == HFB_OP_GATHER ? (int)hfb_node_int(node, HFB_ATTR_AXIS) : 0;
+    const int64_t extent = node->inputs[0]->shape.dim[axis];
     p->id_checks[p->id_check_count++] = (hfb_id_check){input, extent};
   }
   return HFB_OK;

@@ -31,14 +31,24 @@ static bool has_same_factor(const hfb_step *x, const hfb_step *y) {
          x->b.row_stride == y->b.row_stride && x->b.col_stride == y->b.col_stride;
 }
 
-/* All steps that read the value read it as `step` does. */
+/* The step looks up whole rows of the value. */
+static bool reads_as_table(const hfb_step *step, const hfb_value *value) {
+  if (step->kind != HFB_STEP_KERNEL || step->node->op != HFB_OP_EMBEDDING) return false;
+  const hfb_view *table = &step->operand_views[0];
+  return table->base == value && table->offset == 0 && table->strides[1] == 1 &&
+         table->strides[0] == value->shape.dim[value->shape.rank - 1] && step->operand_views[1].base != value;
+}
+
+/* All steps that read the value read it as `step` does, or look up columns of that factor. */
 static bool is_read_alike(const hfb_schedule *s, const hfb_step *step) {
   const hfb_value *value = step->b.view.base;
   for (int i = 0; i < s->step_count; i++) {
     const hfb_step *other = &s->steps[i];
     bool reads = false;
     for (int k = 0; k < other->operand_count && !reads; k++) reads = other->operands[k] == value;
-    if (reads && !(reads_as_factor(other, value) && has_same_factor(step, other))) return false;
+    const bool is_same = reads_as_factor(other, value) && has_same_factor(step, other);
+    const bool is_lookup = step->b.row_stride == 1 && step->b.col_stride == step->k && reads_as_table(other, value);
+    if (reads && !is_same && !is_lookup) return false;
   }
   return true;
 }
@@ -48,7 +58,7 @@ static hfb_gemm_in_place plan_in_place(const hfb_program *p, const hfb_step *ste
                                 p->device ? hfb_device_pool(p->device) : NULL);
 }
 
-/* A whole parameter that nobody reads but products of the same kind. A weight of another dtype (bf16) stays as it is:
+/* A whole parameter that nobody reads but products of the same kind and lookups. A weight of another dtype (bf16) stays as it is:
  * products widen it while they pack it. */
 static bool wants_packing(const hfb_program *p, const hfb_step *step) {
   if (!p->owns_parameters || step->kind != HFB_STEP_GEMM || step->batch_rank != 0) return false;
@@ -93,6 +103,12 @@ hfb_status hfb_program_pack_weights(hfb_program *p) {
       p->stats.packed_bytes += (int64_t)p->packed[known].rest_bytes;
     }
     p->packed_of[i] = known;
+  }
+  for (int i = 0; i < p->schedule->step_count; i++) {
+    const hfb_step *step = &p->schedule->steps[i];
+    if (step->kind != HFB_STEP_KERNEL || step->node->op != HFB_OP_EMBEDDING) continue;
+    const int known = find_packed(p, step->operand_views[0].base);
+    p->packed_of[i] = known < p->packed_count ? known : -1;
   }
   return HFB_OK;
 }

@@ -94,6 +94,7 @@ bool hfb_is_kernel_step(const hfb_node *node) {
     case HFB_OP_UNFOLD_BACKWARD:
     case HFB_OP_CTC_LOSS:
     case HFB_OP_CTC_LOSS_BACKWARD:
+    case HFB_OP_EMBEDDING:
     case HFB_OP_GATHER_BACKWARD:
     case HFB_OP_TAKE_ALONG_BACKWARD:
     case HFB_OP_LINEAR_CROSS_ENTROPY:

@@ -28,6 +28,10 @@ hfb_status hfb_pass_decompose(const hfb_graph *graph, hfb_graph **out_graph) HFB
 /* Products read weights that are stored as bf16 as they are. */
 hfb_status hfb_pass_weights(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
 
+/* Lookups in tables that products read too become `embedding`, a step of its own. For programs that own their
+ * parameters, and so may rearrange such tables. */
+hfb_status hfb_pass_tables(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
+
 /* A large reduction over leading axes: one kernel that goes through memory in order. */
 bool hfb_reduces_leading(const hfb_node *node);
 
