@@ -119,7 +119,8 @@ static void test_too_large(void **state) {
   assert_string_equal(text_of(row, HFB_COLUMN_STATUS), "OOM");
   assert_string_equal(text_of(row, HFB_COLUMN_ACCURACY), "OOM");
   const char *error = text_of(row, HFB_COLUMN_ERROR);
-  const char *const parts[] = {"needs ", "parameters 0.3", "working memory ", "0.31 GB may be taken; --weights bf16 needs 0."};
+  const char *const parts[] = {"needs ", "parameters 0.3", "working memory ",
+                               "0.31 GB may be taken; --weights bf16 needs 0."};
   for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
     if (!strstr(error, parts[i])) fail_msg("'%s' lacks '%s'", error, parts[i]);
   }

@@ -1,5 +1,5 @@
-/* Graphs whose parameters are stored in another dtype than they are computed in, for every row of the suite at the small
- * sizes of its stored case: the float64 reference that widens float32 parameters where they are read gives the very
+/* Graphs whose parameters are stored in another dtype than they are computed in, for every row of the suite at the
+ * small sizes of its stored case: the float64 reference that widens float32 parameters where they are read gives the very
  * bits of the one that has them all in float64; engines compute with weights in bf16. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -195,7 +195,8 @@ static void test_native_makes_no_copy(void **state) {
   hfb_graph *graph = NULL;
   need_ok(hfb_builder_init(&b, "head"), "builder");
   hfb_value *x = hfb_input(&b, "x", HFB_F32, hfb_shape_of(2, (int64_t[]){4, 256}));
-  hfb_value *w = hfb_parameter(&b, "w", hfb_shape_of(2, (int64_t[]){40000, 256}), (hfb_init){.kind = HFB_INIT_NORMAL, .b = 1, .padding_idx = -1});
+  hfb_value *w = hfb_parameter(&b, "w", hfb_shape_of(2, (int64_t[]){40000, 256}),
+                               (hfb_init){.kind = HFB_INIT_NORMAL, .b = 1, .padding_idx = -1});
   hfb_output_add(&b, "y", hfb_linear_op(&b, x, w, NULL, true));
   need_ok(hfb_builder_finish(&b, &graph), "graph");
   hfb_graph *narrow = with_bf16_weights(graph);

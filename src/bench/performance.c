@@ -86,7 +86,8 @@ static hfb_status measure_step_memory(const bench *b, hfb_side *side, alone *out
   return HFB_OK;
 }
 
-/* Opens a side with nothing else alive but shared parameters, runs it, measures it. `options` may name a cache folder. */
+/* Opens a side with nothing else alive but shared parameters, runs it, measures it. `options` may name a cache
+ * folder. */
 static hfb_status measure_alone(const bench *b, const hfb_backend *backend, const hfb_backend_options *options,
                                 hfb_stage stage, hfb_side *side, alone *out) {
   bool has_resident = hfb_resident_peak_reset();

@@ -1,5 +1,5 @@
-/* Weights stored as bf16: a product reads them as they are and widens them while it packs them, so that no f32 copy of a
- * weight ever exists. */
+/* Weights stored as bf16: a product reads them as they are and widens them while it packs them, so that no f32 copy of
+ * a weight ever exists. */
 #include "compile/passes.h"
 #include "ir/transform.h"
 

@@ -1,5 +1,5 @@
-/* B stored as bf16, packed as f32: a weight that is half as large in memory and never there in f32. Private to the matrix
- * products. */
+/* B stored as bf16, packed as f32: a weight that is half as large in memory and never there in f32. Private to the
+ * matrix products. */
 #ifndef HFB_KERNELS_GEMM_WIDEN_H
 #define HFB_KERNELS_GEMM_WIDEN_H
 
