@@ -70,6 +70,7 @@ typedef struct b_block {
   const char *b;
   int64_t panel_elements, k_stride;
   const char *partial;
+  int64_t partial_width;
 } b_block;
 
 /* rows [row, row_end) times all columns of the task, K block [k0, k0+depth). */
@@ -101,6 +102,7 @@ static void multiply_rows(const gemm_task *task, int64_t row, int64_t row_end, i
       .b_panel_elements = b->panel_elements,
       .b_k_stride = b->k_stride,
       .b_partial = b->partial,
+      .b_partial_width = b->partial_width,
       .c = (char *)at(job, task->c, row * gemm->c_row_stride + task->col),
       .c_row_stride = gemm->c_row_stride,
       .bias = is_last && gemm->bias ? gemm->bias + task->col : NULL,
@@ -131,7 +133,8 @@ static b_block provide_block(const gemm_task *task, int64_t k0, int64_t depth) {
     return (b_block){.b = at(job, packed->memory, task->col * packed->k + k0 * packed->width),
                      .panel_elements = packed->width * packed->k,
                      .k_stride = packed->width,
-                     .partial = packed->rest ? at(job, packed->rest, k0 * packed->width) : NULL};
+                     .partial = packed->rest ? at(job, packed->rest, k0 * packed->rest_width) : NULL,
+                     .partial_width = packed->rest_width};
   }
   const char *b = at_b(job, task->b, k0 * gemm->b_row_stride + task->col * gemm->b_col_stride);
   const int64_t columns = task->col_end - task->col;

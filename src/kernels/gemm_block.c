@@ -24,7 +24,7 @@ void hfb_gemm_block_run(const hfb_gemm_block *block) {
     const int is_partial = block->b_partial && left < block->width;
     tile.columns = left < block->width ? left : block->width;
     tile.b = is_partial ? block->b_partial : b;
-    tile.b_k_stride = is_partial ? block->width : block->b_k_stride;
+    tile.b_k_stride = !is_partial ? block->b_k_stride : block->b_partial_width ? block->b_partial_width : block->width;
     tile.bias = block->bias ? block->bias + col : NULL;
     for (int64_t t = 0, row = 0, rows; t < tile_count; t++, row += rows) {
       rows = tile_rows + (t < larger_tiles);

@@ -17,6 +17,7 @@ typedef struct hfb_gemm_block {
   int64_t b_panel_elements;  /* from one panel to the next */
   int64_t b_k_stride;        /* from one k to the next */
   const void *b_partial;     /* NULL, or where the last, incomplete panel is, packed */
+  int64_t b_partial_width;   /* columns of it, whole vectors; 0: width */
   void *c;
   int64_t c_row_stride;
   const float *bias;         /* NULL, or one for each column (f32) */

@@ -63,6 +63,18 @@ static int64_t panel_bytes(const hfb_packed_b *packed) {
   return packed->width * packed->k * packed->kernels->element_bytes;
 }
 
+/* Columns that fill no panel, in whole vectors. */
+static int64_t rest_width(const hfb_packed_b *packed) {
+  return round_up(packed->n % packed->width, packed->kernels->lanes);
+}
+
+/* Nothing has to be filled up: the columns fill whole vectors. */
+static bool rest_fits(const hfb_packed_b *packed) { return rest_width(packed) == packed->n % packed->width; }
+
+static size_t rest_bytes(const hfb_packed_b *packed) {
+  return (size_t)(rest_width(packed) * packed->k * packed->kernels->element_bytes);
+}
+
 hfb_gemm_in_place hfb_gemm_plan_in_place(hfb_dtype dtype, int64_t k, int64_t n, int64_t row_stride, int64_t col_stride,
                                          hfb_isa isa, hfb_pool *pool) {
   const hfb_gemm_isa *kernels = select_kernels(dtype, isa);
@@ -70,9 +82,10 @@ hfb_gemm_in_place hfb_gemm_plan_in_place(hfb_dtype dtype, int64_t k, int64_t n, 
   const hfb_packed_b packed = {.kernels = kernels, .k = k, .n = n, .width = hfb_gemm_panel_width(kernels, n)};
   const bool has_columns = row_stride == 1 && col_stride == k, has_rows = col_stride == 1 && row_stride == n;
   const int64_t panels = has_columns ? hfb_pool_size(pool) : n / packed.width;
+  const size_t rest = rest_bytes(&packed);
   return (hfb_gemm_in_place){.is_possible = (has_columns || has_rows) && n >= packed.width,
-                             .work_bytes = (size_t)(panels * panel_bytes(&packed)),
-                             .rest_bytes = n % packed.width == 0 ? 0 : (size_t)panel_bytes(&packed)};
+                             .work_bytes = (size_t)(panels * panel_bytes(&packed)) + (has_columns ? 0 : rest),
+                             .rest_bytes = rest_fits(&packed) ? 0 : rest};
 }
 
 /* Column-major: a panel's columns lie where the panel will be. */
@@ -98,6 +111,17 @@ static void take_panel_from_work(void *context, int64_t index, int worker) {
   memcpy((char *)job->packed->memory + index * bytes, job->work + index * bytes, (size_t)bytes);
 }
 
+/* The columns that fill no panel: to packed->rest, which may be where they are. `work` has room for them. */
+static void pack_rest(const pack_job *job, char *work) {
+  const hfb_packed_b *packed = job->packed;
+  const int64_t left = packed->n % packed->width;
+  const bool is_own = rest_fits(packed);
+  const char *columns = job->b + (packed->n - left) * job->col_stride * packed->kernels->element_bytes;
+  if (is_own && job->row_stride == 1) columns = memcpy(work, columns, rest_bytes(packed));
+  packed->kernels->pack_b(columns, job->row_stride, job->col_stride, packed->k, left, packed->rest_width,
+                          is_own && job->row_stride != 1 ? work : packed->rest);
+}
+
 hfb_status hfb_gemm_pack_b_in_place(hfb_dtype dtype, int64_t k, int64_t n, void *b, int64_t row_stride,
                                     int64_t col_stride, hfb_isa isa, hfb_pool *pool, void *work, void *rest,
                                     hfb_packed_b **out_packed) {
@@ -109,23 +133,21 @@ hfb_status hfb_gemm_pack_b_in_place(hfb_dtype dtype, int64_t k, int64_t n, void 
   const hfb_gemm_isa *kernels = select_kernels(dtype, isa);
   hfb_packed_b *packed = NULL;
   HFB_TRY(hfb_mem_alloc(1, sizeof *packed, &packed));
-  *packed = (hfb_packed_b){.kernels = kernels,
-                           .k = k,
-                           .n = n,
-                           .width = hfb_gemm_panel_width(kernels, n),
-                           .memory = b,
-                           .rest = plan.rest_bytes > 0 ? rest : NULL};
+  *packed = (hfb_packed_b){
+      .kernels = kernels, .k = k, .n = n, .width = hfb_gemm_panel_width(kernels, n), .memory = b};
+  const int64_t panels = n / packed->width;
+  packed->rest_width = rest_width(packed);
+  if (packed->rest_width > 0) packed->rest = rest_fits(packed) ? (char *)b + panels * panel_bytes(packed) : rest;
   pack_job job = {.packed = packed, .b = b, .row_stride = row_stride, .col_stride = col_stride, .work = work};
-  const int64_t panels = n / packed->width, left = n % packed->width;
-  if (left > 0) {
-    kernels->pack_b(job.b + (n - left) * col_stride * kernels->element_bytes, row_stride, col_stride, k, left,
-                    packed->width, rest);
-  }
   if (row_stride == 1) {
+    if (packed->rest) pack_rest(&job, work);
     hfb_pool_run(pool, panels, pack_own_panel, &job);
   } else {
+    char *rest_work = job.work + panels * panel_bytes(packed);
+    if (packed->rest) pack_rest(&job, rest_work);
     hfb_pool_run(pool, panels, pack_panel_to_work, &job);
     hfb_pool_run(pool, panels, take_panel_from_work, &job);
+    if (packed->rest && rest_fits(packed)) memcpy(packed->rest, rest_work, rest_bytes(packed));
   }
   *out_packed = packed;
   return HFB_OK;
@@ -144,12 +166,13 @@ static void unpack_column(void *context, int64_t index, int worker) {
   const int64_t panel = column / packed->width, element_bytes = packed->kernels->element_bytes;
   const bool is_rest = packed->rest && (panel + 1) * packed->width > packed->n;
   const char *from = is_rest ? packed->rest : (const char *)packed->memory + panel * panel_bytes(packed);
+  const int64_t width = is_rest ? packed->rest_width : packed->width;
   from += column % packed->width * element_bytes;
   char *to = job->out + index * packed->k * element_bytes;
   if (element_bytes == sizeof(float)) {
-    for (int64_t i = 0; i < packed->k; i++) ((float *)to)[i] = ((const float *)from)[i * packed->width];
+    for (int64_t i = 0; i < packed->k; i++) ((float *)to)[i] = ((const float *)from)[i * width];
   } else {
-    for (int64_t i = 0; i < packed->k; i++) ((double *)to)[i] = ((const double *)from)[i * packed->width];
+    for (int64_t i = 0; i < packed->k; i++) ((double *)to)[i] = ((const double *)from)[i * width];
   }
 }
 
