@@ -49,6 +49,7 @@ struct hfb_pool {
   hfb_pool_worker *workers;
   char *scratch;
   size_t scratch_stride;
+  size_t noted_bytes; /* the most that a job takes beside it */
 
   /* The job. Written by the caller while the gate is shut and nobody is inside. */
   hfb_task_fn task;
@@ -298,10 +299,16 @@ void *hfb_pool_scratch(hfb_pool *pool, int worker) {
   return pool->scratch ? pool->scratch + pool->scratch_stride * (size_t)worker : NULL;
 }
 
-size_t hfb_pool_scratch_bytes(const hfb_pool *pool) { return pool ? pool->scratch_stride * (size_t)pool->size : 0; }
+size_t hfb_pool_scratch_bytes(const hfb_pool *pool) {
+  return pool ? pool->scratch_stride * (size_t)pool->size + pool->noted_bytes : 0;
+}
+
+void hfb_pool_note_scratch(hfb_pool *pool, size_t bytes) {
+  if (pool && bytes > pool->noted_bytes) pool->noted_bytes = bytes;
+}
 
 void hfb_pool_release_scratch(hfb_pool *pool) {
   hfb_mem_free(pool->scratch);
   pool->scratch = NULL;
-  pool->scratch_stride = 0;
+  pool->scratch_stride = pool->noted_bytes = 0;
 }

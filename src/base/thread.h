@@ -32,7 +32,10 @@ void hfb_pool_run(hfb_pool *pool, int64_t count, hfb_task_fn task, void *context
  * worker 0. The pool must not be NULL. */
 hfb_status hfb_pool_reserve_scratch(hfb_pool *pool, size_t bytes_per_worker) HFB_MUST_USE;
 void *hfb_pool_scratch(hfb_pool *pool, int worker);
-size_t hfb_pool_scratch_bytes(const hfb_pool *pool); /* all workers together */
+/* All workers together, and the most that a job noted. */
+size_t hfb_pool_scratch_bytes(const hfb_pool *pool);
+/* A job takes so many bytes from the host beside the scratch. NULL pool: nothing. */
+void hfb_pool_note_scratch(hfb_pool *pool, size_t bytes);
 void hfb_pool_release_scratch(hfb_pool *pool);
 
 #endif

@@ -7,6 +7,7 @@
 #include "compile/program.h"
 #include "compile/recompute.h"
 #include "ir/transform.h"
+#include "kernels/linear_cross_entropy.h"
 
 /* ---- passes ---------------------------------------- */
 
@@ -197,12 +198,11 @@ static int64_t value_bytes(const hfb_value *value) {
   return hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
 }
 
-/* Logits of a chunk of rows (kernels/linear_cross_entropy.c). */
+/* What the loss of a head takes while it runs. */
 static int64_t loss_bytes(const hfb_step *step) {
-  enum { CHUNK_BYTES = 64 << 20, LEAST_ROWS = 128 };
   if (step->kind != HFB_STEP_KERNEL || step->node->op != HFB_OP_LINEAR_CROSS_ENTROPY) return 0;
-  const int64_t least = LEAST_ROWS * step->node->inputs[1]->shape.dim[0] * (int64_t)sizeof(float);
-  return least > CHUNK_BYTES ? least : CHUNK_BYTES;
+  return (int64_t)hfb_linear_cross_entropy_bytes(step->node->inputs[0]->shape.dim[0],
+                                                 step->node->inputs[1]->shape.dim[0], true);
 }
 
 static void add_up_memory(hfb_program *p, int threads, hfb_program_memory *memory) {

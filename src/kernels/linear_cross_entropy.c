@@ -196,14 +196,21 @@ static void clear(float *gradient, int64_t count) {
   if (gradient && count > 0) memset(gradient, 0, (size_t)count * sizeof(float));
 }
 
-static void plan_chunks(loss_job *job) {
-  const hfb_linear_cross_entropy *call = job->call;
-  job->ld = round_up(call->classes, LINE_FLOATS);
+static void plan_chunks(loss_job *job, int64_t rows, int64_t classes) {
+  job->ld = round_up(classes, LINE_FLOATS);
   /* A row stride of many powers of two would put the rows of a tile into the same few lines of the caches. */
   if (job->ld % (1024 / (int64_t)sizeof(float)) == 0) job->ld += LINE_FLOATS;
   const int64_t fitting = CHUNK_BYTES / (job->ld * (int64_t)sizeof(float));
   const int64_t most = max_i64(LEAST_CHUNK_ROWS, min_i64(MOST_CHUNK_ROWS, fitting));
-  job->chunk_rows = round_up(ceil_div(call->rows, ceil_div(call->rows, most)), GROUP_ROWS);
+  job->chunk_rows = rows > 0 ? round_up(ceil_div(rows, ceil_div(rows, most)), GROUP_ROWS) : 0;
+}
+
+size_t hfb_linear_cross_entropy_bytes(int64_t rows, int64_t classes, bool has_bias_gradient) {
+  loss_job job = {0};
+  plan_chunks(&job, rows, classes);
+  const int64_t groups = ceil_div(job.chunk_rows, GROUP_ROWS);
+  return (size_t)((job.chunk_rows + (has_bias_gradient ? groups : 0)) * job.ld) * sizeof(float) +
+         (size_t)groups * sizeof(double);
 }
 
 static hfb_status run_chunks(loss_job *job, double *loss, hfb_isa isa, hfb_pool *pool) {
@@ -236,7 +243,8 @@ hfb_status hfb_linear_cross_entropy_run(const hfb_linear_cross_entropy *call, hf
       .factor = (float)((double)call->g / (double)counted),
       .has_gradients = call->x_gradient || call->weight_gradient || call->bias_gradient,
   };
-  plan_chunks(&job);
+  plan_chunks(&job, call->rows, call->classes);
+  hfb_pool_note_scratch(pool, hfb_linear_cross_entropy_bytes(call->rows, call->classes, call->bias_gradient != NULL));
   double loss = 0;
   hfb_status status = run_chunks(&job, &loss, isa, pool);
   if (status == HFB_OK) *call->loss = (float)(loss / (double)counted);

@@ -8,6 +8,8 @@
 #ifndef HFB_KERNELS_LINEAR_CROSS_ENTROPY_H
 #define HFB_KERNELS_LINEAR_CROSS_ENTROPY_H
 
+#include <stdbool.h>
+
 #include "base/cpu.h"
 #include "base/thread.h"
 
@@ -30,6 +32,8 @@ typedef struct hfb_linear_cross_entropy {
 
 /* A row of ignore_index adds nothing; when all rows are ignored the loss is nan and the gradients are 0. A target
  * outside [0,classes) is HFB_INVALID_ARGUMENT. pool may be NULL. */
+/* Logits of a chunk and what belongs to them: taken from the host during a call, and noted in the pool's scratch. */
+size_t hfb_linear_cross_entropy_bytes(int64_t rows, int64_t classes, bool has_bias_gradient);
 hfb_status hfb_linear_cross_entropy_run(const hfb_linear_cross_entropy *call, hfb_isa isa, hfb_pool *pool) HFB_MUST_USE;
 
 #endif
