@@ -17,8 +17,8 @@ enum { SEED = 5, THREADS = 2 };
   "%" id " = parameter(name=\"" name \
   "\", padding_idx=-1, init=1, init_a=0, init_b=1, trainable=1, buffer=0) : f32[" shape "]\n"
 
-/* "columns" has two columns beyond its panels, "rows" is stored the other way round, "shared" serves two products, "table"
- * is looked up as well. The others must stay as they are: a matrix of too few columns, an output. */
+/* "columns" has two columns beyond its panels, "rows" is stored the other way round, "shared" serves two products, and
+ * "table" is looked up as well. The others must stay as they are: a matrix of too few columns, an output. */
 static const char graph_text[] =
     "graph \"packing\" {\n"
     "%0 = input(name=\"x\") : f32[20,48]\n"
@@ -123,7 +123,7 @@ static void only_what_products_alone_read_is_rearranged(void **state) {
   close_fixture(&f);
 }
 
-/* Beside the parameters there is one panel for what is left over of "columns"; while it packs, the room for one matrix. */
+/* Beside the parameters there is one panel for what is left over of "columns"; while it packs, room for one matrix. */
 static void packing_takes_no_second_copy(void **state) {
   const hfb_backend *native = hfb_backend_native();
   fixture f = open_fixture();

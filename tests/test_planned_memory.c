@@ -40,9 +40,9 @@ static int64_t eager_peak(const hfb_eager_plan *plan, const hfb_graph *graph) {
   return live > peak ? live : peak;
 }
 
-/* Inputs, parameters and what the graph holds are the same for both. native aligns each output to 64 bytes, and fills the
- * last panels of rearranged weights up to whole vectors: less than a thousandth of the parameters. Its figure includes
- * the scratch of loops and the logits that a loss takes in chunks. */
+/* Inputs, parameters and what the graph holds are the same for both. native aligns each output to 64 bytes, and fills
+ * the last panels of rearranged weights up to whole vectors: less than a thousandth of the parameters. Its figure
+ * includes the scratch of loops and the logits that a loss takes in chunks. */
 static bool is_below(const hfb_model_row *model, bool training) {
   hfb_job job = {.model = model, .precision = HFB_F32, .batch = 1, .seq_len = model->seq_len, .training = training};
   if (training) job.optimizer = hfb_suite_optimizer(model);
