@@ -385,13 +385,14 @@ static void check_in_place(int64_t k, int64_t n, bool by_columns, hfb_isa isa, h
   assert_int_equal(
       hfb_gemm_pack_b_in_place(HFB_F32, k, n, b, row_stride, col_stride, isa, pool, work, rest, &in_place), HFB_OK);
 
-  float *want = test_malloc((size_t)(ROWS * n) * sizeof(float)), *got = test_malloc((size_t)(ROWS * n) * sizeof(float));
+  const size_t bytes = (size_t)(ROWS * n) * sizeof(float);
+  float *want = test_malloc(bytes), *got = test_malloc(bytes);
   for (int way = 0; way < 2; way++) {
     hfb_gemm gemm = product_of(&p, false, way == 0 ? want : got);
     gemm.packed_b = way == 0 ? packed : in_place;
     assert_int_equal(hfb_gemm_run(&gemm, isa, pool), HFB_OK);
   }
-  assert_memory_equal(want, got, (size_t)(ROWS * n) * sizeof(float));
+  assert_memory_equal(want, got, bytes);
   for (int64_t i = 0; i < n; i++) ids[i] = n - 1 - i;
   hfb_gemm_unpack_columns(in_place, ids, n, pool, columns);
   for (int64_t i = 0; i < n * k; i++) {
@@ -415,7 +416,8 @@ static void check_in_place(int64_t k, int64_t n, bool by_columns, hfb_isa isa, h
 }
 
 static void test_packed_in_place(void **state) {
-  const int64_t shapes[][2] = {{1, 64}, {100, 64}, {33, 192}, {768, 128}, {900, 130}, {17, 1000}, {800, 1037}, {70, 1024}};
+  const int64_t shapes[][2] = {{1, 64}, {100, 64}, {33, 192}, {768, 128}, {900, 130}, {17, 1000}, {800, 1037},
+                               {70, 1024}};
   hfb_pool *pool = NULL;
   assert_int_equal(hfb_pool_create(3, &pool), HFB_OK);
   for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {

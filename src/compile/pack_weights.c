@@ -58,8 +58,8 @@ static hfb_gemm_in_place plan_in_place(const hfb_program *p, const hfb_step *ste
                                 p->device ? hfb_device_pool(p->device) : NULL);
 }
 
-/* A whole parameter that nobody reads but products of the same kind and lookups. A weight of another dtype (bf16) stays as it is:
- * products widen it while they pack it. */
+/* A whole parameter that nobody reads but products of the same kind and lookups. A weight of another dtype (bf16) stays
+ * as it is: products widen it while they pack it. */
 static bool wants_packing(const hfb_program *p, const hfb_step *step) {
   if (!p->owns_parameters || step->kind != HFB_STEP_GEMM || step->batch_rank != 0) return false;
   const hfb_value *value = step->b.view.base;

@@ -10,7 +10,7 @@
 #include "kernels/gemm.h"
 #include "kernels/kernel.h"
 
-/* A parameter matrix that lies in its memory in the layout of the product kernels; steps that multiply by it share it. */
+/* A parameter matrix that lies in its memory in the layout of the product kernels; all steps that read it share it. */
 typedef struct hfb_packed_weight {
   const hfb_value *parameter;
   hfb_packed_b *packed;

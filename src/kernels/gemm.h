@@ -54,7 +54,8 @@ hfb_status hfb_gemm_pack_b(hfb_dtype dtype, int64_t k, int64_t n, const void *b,
 
 /* The same within the memory of B itself, which must be row-major or column-major without gaps, have a whole panel at
  * least, and be aligned to 64 bytes: panels take the place of the columns that they hold. A last panel that has to be
- * filled up goes to `rest` (NULL where there is none). `work` is needed while it packs. Both are aligned to 64 bytes. */
+ * filled up goes to `rest` (NULL where there is none). `work` is needed while it packs. Both are aligned to 64 bytes.
+ * */
 typedef struct hfb_gemm_in_place {
   bool is_possible;
   size_t work_bytes, rest_bytes;

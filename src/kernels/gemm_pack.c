@@ -92,7 +92,8 @@ hfb_gemm_in_place hfb_gemm_plan_in_place(hfb_dtype dtype, int64_t k, int64_t n, 
 static void pack_own_panel(void *context, int64_t index, int worker) {
   const pack_job *job = context;
   const hfb_packed_b *packed = job->packed;
-  char *columns = job->work + worker * panel_bytes(packed), *panel = (char *)packed->memory + index * panel_bytes(packed);
+  char *columns = job->work + worker * panel_bytes(packed);
+  char *panel = (char *)packed->memory + index * panel_bytes(packed);
   memcpy(columns, panel, (size_t)panel_bytes(packed));
   packed->kernels->pack_b(columns, job->row_stride, job->col_stride, packed->k, packed->width, packed->width, panel);
 }
@@ -127,8 +128,9 @@ hfb_status hfb_gemm_pack_b_in_place(hfb_dtype dtype, int64_t k, int64_t n, void 
                                     hfb_packed_b **out_packed) {
   const hfb_gemm_in_place plan = hfb_gemm_plan_in_place(dtype, k, n, row_stride, col_stride, isa, pool);
   if (!plan.is_possible || (uintptr_t)b % HFB_GEMM_ALIGNMENT != 0 || !work || (plan.rest_bytes > 0 && !rest)) {
-    return HFB_FAIL(HFB_INVALID_ARGUMENT, "a matrix of %lld x %lld %s with strides %lld and %lld cannot be packed in place",
-                    (long long)k, (long long)n, hfb_dtype_name(dtype), (long long)row_stride, (long long)col_stride);
+    return HFB_FAIL(HFB_INVALID_ARGUMENT,
+                    "a matrix of %lld x %lld %s with strides %lld and %lld cannot be packed in place", (long long)k,
+                    (long long)n, hfb_dtype_name(dtype), (long long)row_stride, (long long)col_stride);
   }
   const hfb_gemm_isa *kernels = select_kernels(dtype, isa);
   hfb_packed_b *packed = NULL;
