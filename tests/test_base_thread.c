@@ -190,6 +190,11 @@ static void test_scratch(void **state) {
   assert_int_equal(hfb_pool_reserve_scratch(pool, SIZE_MAX - 8), HFB_OUT_OF_MEMORY);
   assert_int_equal(hfb_pool_reserve_scratch(pool, SIZE_MAX / 2), HFB_OUT_OF_MEMORY);
   assert_ptr_equal(hfb_pool_scratch(pool, 0), kept);
+  hfb_pool_note_scratch(pool, 300); /* what a job takes elsewhere: the most counts */
+  hfb_pool_note_scratch(pool, 700);
+  hfb_pool_note_scratch(pool, 200);
+  hfb_pool_note_scratch(NULL, 200);
+  assert_int_equal(hfb_pool_scratch_bytes(pool), 4 * 1024 + 700);
   hfb_pool_release_scratch(pool);
   assert_int_equal(hfb_pool_scratch_bytes(pool), 0);
   hfb_pool_destroy(pool);
