@@ -478,9 +478,9 @@ static void plan(backward_job *job) {
   layout->dk = take(&layout->end, job->key_block * job->head_stride);
   layout->dv = take(&layout->end, job->key_block * job->value_stride);
   layout->keep = take(&layout->end, job->key_block + HFB_ATTENTION_KEEP_PAD);
-  job->worker_bytes = (size_t)layout->end * sizeof(float);
   const int64_t columns = max_i64(backward->head_dim, backward->value_dim);
   layout->read = take(&layout->end, backward->blocks.numbers ? job->key_block * columns : 0);
+  job->worker_bytes = (size_t)layout->end * sizeof(float);
 }
 
 /* dq += the parts of the blocks of keys that a block of queries sees, in their order. */
