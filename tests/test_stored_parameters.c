@@ -1,6 +1,6 @@
 /* Graphs whose parameters are stored in another dtype than they are computed in, for every row of the suite at the
- * small sizes of its stored case: the float64 reference that widens float32 parameters where they are read gives the very
- * bits of the one that has them all in float64; engines compute with weights in bf16. */
+ * small sizes of its stored case: the float64 reference that widens float32 parameters where they are read gives the
+ * very bits of the one that has them all in float64; engines compute with weights in bf16. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -40,8 +40,8 @@ uint32_t hfb_random_threshold(double p);
 bool hfb_random_keeps(int64_t seed, int64_t step, int64_t site, int64_t index, uint32_t threshold);
 
 /* Elements first .. first + count - 1 of the stream (seed, step, site) in normal numbers: Box-Muller on each half of
- * Philox with the seed for a key and the counter {block mod 2^32, block / 2^32, step mod 2^32, site}, block = index / 4,
- * computed in double and rounded to float. */
+ * Philox with the seed for a key and the counter {block mod 2^32, block / 2^32, step mod 2^32, site}, where block is
+ * index / 4, computed in double and rounded to float. */
 void hfb_random_normal_fill(int64_t seed, int64_t step, int64_t site, int64_t first, int64_t count, float *out);
 
 #endif
