@@ -129,9 +129,8 @@ static void test_too_large(void **state) {
   if (RESIDENT_MEMORY_IS_OURS) {
     assert_true(hfb_row_get_real(row, HFB_COLUMN_ACCURACY_PROCESS_MEM) < 0.1);
     assert_true(hfb_row_get_real(row, HFB_COLUMN_PROCESS_MEM) < 0.1);
-  }
-  if (strcmp(text_of(&seen.rows[1], HFB_COLUMN_STATUS), "pass") != 0) {
-    fail_msg("%s", text_of(&seen.rows[1], HFB_COLUMN_ERROR));
+    /* The limit holds for sanitizers' memory too, so that with them the model need not fit. */
+    assert_string_equal(text_of(&seen.rows[1], HFB_COLUMN_STATUS), "pass");
   }
   release_rows(&seen);
 }

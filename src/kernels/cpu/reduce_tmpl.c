@@ -255,7 +255,6 @@ static int64_t argmax_rest(const float *x, int64_t best, int64_t from, int64_t l
 static void argmax_line(void *context, char *const *data) {
   const int64_t length = *(const int64_t *)context, vectors = length / VEC_F32_LANES;
   const float *x = (const float *)data[1];
-  float lanes[VEC_F32_LANES], places[VEC_F32_LANES];
   vec_f32 max = hfb_vec_set1(-INFINITY), place = hfb_vec_zero(), nans = hfb_vec_zero();
   for (int64_t v = 0; v < vectors; v++) {
     const vec_f32 at = hfb_vec_load(x + v * VEC_F32_LANES);
@@ -268,14 +267,12 @@ static void argmax_line(void *context, char *const *data) {
     *(int64_t *)data[0] = argmax_rest(x, 0, 1, length);
     return;
   }
-  hfb_vec_store(lanes, max);
-  hfb_vec_store(places, place);
   int64_t best = length;
   float largest = -INFINITY;
   for (int lane = 0; lane < VEC_F32_LANES; lane++) {
-    const int64_t at = (int64_t)places[lane] * VEC_F32_LANES + lane;
-    if (lanes[lane] > largest || (lanes[lane] == largest && at < best)) {
-      largest = lanes[lane];
+    const int64_t at = (int64_t)place[lane] * VEC_F32_LANES + lane;
+    if (max[lane] > largest || (max[lane] == largest && at < best)) {
+      largest = max[lane];
       best = at;
     }
   }
