@@ -7,8 +7,9 @@
  * moves far less memory: 2 elements of C for each 768 multiply-adds. K is cut in the same way for every number of
  * threads: the order of the additions is fixed.
  *
- * Where tasks would pack the same columns of B, or the same rows of an A that is not row-major, again and again, all
- * threads pack them together first, as much of K as fits, and then take the tasks. gemm_plan.c decides. */
+ * An A that is not row-major has to be packed too. Where tasks would pack the same rows of it, or the same columns of
+ * B, again and again, all threads pack them together first, as much of K as fits, and then take the tasks: gemm_plan.c
+ * decides. */
 #include "kernels/gemm.h"
 
 #include <stdbool.h>
