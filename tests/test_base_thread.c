@@ -200,6 +200,101 @@ static void test_scratch(void **state) {
   hfb_pool_destroy(pool);
 }
 
+/* Size 0 is no pool: the scratch is the job's own. */
+static void test_scratch_of_a_job(void **state) {
+  (void)state;
+  for (int size = 0; size <= 3; size++) {
+    hfb_pool *pool = NULL;
+    if (size > 0) assert_int_equal(hfb_pool_create(size, &pool), HFB_OK);
+    const int workers = hfb_pool_size(pool);
+    hfb_scratch scratch;
+    assert_int_equal(hfb_scratch_init(pool, 1000, &scratch), HFB_OK);
+    for (int i = 0; i < workers; i++) {
+      char *part = hfb_scratch_of(&scratch, i);
+      assert_int_equal((uintptr_t)part % 64, 0);
+      memset(part, i, 1000);
+      if (pool) assert_ptr_equal(part, hfb_pool_scratch(pool, i));
+    }
+    for (int i = 0; i < workers; i++) {
+      const char *part = hfb_scratch_of(&scratch, i);
+      for (int k = 0; k < 1000; k++) assert_int_equal(part[k], i);
+    }
+    void *first = hfb_scratch_of(&scratch, 0);
+    hfb_scratch_deinit(&scratch);
+    hfb_scratch_deinit(&scratch);
+    assert_null(hfb_scratch_of(&scratch, 0));
+    if (pool) { /* the pool keeps it for the next job */
+      assert_int_equal(hfb_pool_scratch_bytes(pool), 1024 * workers);
+      hfb_mem_fail_at(0, 0);
+      assert_int_equal(hfb_scratch_init(pool, 1024, &scratch), HFB_OK);
+      assert_int_equal(hfb_mem_fail_at(0, 0), 0);
+      assert_ptr_equal(hfb_scratch_of(&scratch, 0), first);
+      hfb_scratch_deinit(&scratch);
+    }
+    hfb_pool_destroy(pool);
+  }
+}
+
+static void test_scratch_that_workers_share(void **state) {
+  (void)state;
+  static const size_t sizes[] = {0, 1, 64, 191, 192, 193, 100003};
+  for (int size = 0; size <= 3; size++) {
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+      hfb_pool *pool = NULL;
+      if (size > 0) assert_int_equal(hfb_pool_create(size, &pool), HFB_OK);
+      const size_t workers = (size_t)hfb_pool_size(pool);
+      hfb_scratch scratch;
+      assert_int_equal(hfb_scratch_init_shared(pool, sizes[i], &scratch), HFB_OK);
+      char *block = hfb_scratch_of(&scratch, 0);
+      if (sizes[i] > 0) assert_non_null(block);
+      if (sizes[i] > 0) memset(block, 7, sizes[i]);
+      assert_int_equal((uintptr_t)block % 64, 0);
+      /* No more than each worker's part of it, in whole cache lines. */
+      const size_t part = ((sizes[i] + workers - 1) / workers + 63) / 64 * 64;
+      if (pool) assert_int_equal(hfb_pool_scratch_bytes(pool), part * workers);
+      hfb_scratch_deinit(&scratch);
+      hfb_pool_destroy(pool);
+    }
+  }
+}
+
+typedef hfb_status (*scratch_init_fn)(hfb_pool *pool, size_t bytes, hfb_scratch *out_scratch);
+
+/* A failure is reported, leaves nothing to free, and keeps what the pool had. */
+static void test_scratch_survives_failing_allocations(void **state) {
+  (void)state;
+  static const scratch_init_fn inits[] = {hfb_scratch_init, hfb_scratch_init_shared};
+  for (int size = 0; size <= 2; size++) {
+    for (int i = 0; i < 2; i++) {
+      hfb_pool *pool = NULL;
+      if (size > 0) assert_int_equal(hfb_pool_create(size, &pool), HFB_OK);
+      hfb_scratch scratch;
+      assert_int_equal(inits[i](pool, 1000, &scratch), HFB_OK);
+      hfb_scratch_deinit(&scratch);
+      void *kept = pool ? hfb_pool_scratch(pool, 0) : NULL;
+      const size_t kept_bytes = hfb_pool_scratch_bytes(pool);
+
+      memset(&scratch, 0x5a, sizeof scratch); /* a caller's variable has any value before init */
+      hfb_mem_fail_at(1, 0);
+      assert_int_equal(inits[i](pool, 100000, &scratch), HFB_OUT_OF_MEMORY);
+      assert_int_equal(hfb_mem_fail_at(0, 0), 1);
+      assert_null(hfb_scratch_of(&scratch, 0));
+      hfb_scratch_deinit(&scratch);
+      memset(&scratch, 0x5a, sizeof scratch);
+      assert_int_equal(inits[i](pool, SIZE_MAX, &scratch), HFB_OUT_OF_MEMORY);
+      assert_null(hfb_scratch_of(&scratch, 0));
+      hfb_scratch_deinit(&scratch);
+      if (pool) assert_ptr_equal(hfb_pool_scratch(pool, 0), kept);
+      assert_int_equal(hfb_pool_scratch_bytes(pool), kept_bytes);
+
+      assert_int_equal(inits[i](pool, 100000, &scratch), HFB_OK); /* and the next attempt works */
+      memset(hfb_scratch_of(&scratch, 0), 7, 100000);
+      hfb_scratch_deinit(&scratch);
+      hfb_pool_destroy(pool);
+    }
+  }
+}
+
 static void test_creation_survives_failing_allocations(void **state) {
   (void)state;
   int failures = 0;
@@ -230,6 +325,9 @@ int main(void) {
       cmocka_unit_test(test_huge_count),
       cmocka_unit_test(test_all_workers_run_at_once),
       cmocka_unit_test(test_scratch),
+      cmocka_unit_test(test_scratch_of_a_job),
+      cmocka_unit_test(test_scratch_that_workers_share),
+      cmocka_unit_test(test_scratch_survives_failing_allocations),
       cmocka_unit_test(test_creation_survives_failing_allocations),
   };
   return cmocka_run_group_tests_name("base_thread", tests, NULL, NULL);

@@ -312,3 +312,25 @@ void hfb_pool_release_scratch(hfb_pool *pool) {
   pool->scratch = NULL;
   pool->scratch_stride = pool->noted_bytes = 0;
 }
+
+hfb_status hfb_scratch_init(hfb_pool *pool, size_t bytes_per_worker, hfb_scratch *out_scratch) {
+  *out_scratch = (hfb_scratch){0};
+  if (!pool) return hfb_mem_alloc_aligned(bytes_per_worker, CACHE_LINE_BYTES, &out_scratch->own);
+  HFB_TRY(hfb_pool_reserve_scratch(pool, bytes_per_worker));
+  out_scratch->pool = pool;
+  return HFB_OK;
+}
+
+hfb_status hfb_scratch_init_shared(hfb_pool *pool, size_t bytes, hfb_scratch *out_scratch) {
+  const size_t workers = (size_t)hfb_pool_size(pool);
+  return hfb_scratch_init(pool, bytes / workers + (bytes % workers != 0), out_scratch);
+}
+
+void *hfb_scratch_of(const hfb_scratch *scratch, int worker) {
+  return scratch->pool ? hfb_pool_scratch(scratch->pool, worker) : scratch->own;
+}
+
+void hfb_scratch_deinit(hfb_scratch *scratch) {
+  hfb_mem_free(scratch->own);
+  *scratch = (hfb_scratch){0};
+}

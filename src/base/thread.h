@@ -38,4 +38,21 @@ size_t hfb_pool_scratch_bytes(const hfb_pool *pool);
 void hfb_pool_note_scratch(hfb_pool *pool, size_t bytes);
 void hfb_pool_release_scratch(hfb_pool *pool);
 
+/* Scratch memory of one job: the pool's, or without a pool its own, from the host. 64-byte aligned, not zeroed.
+ * Valid until deinit, which frees the job's own and leaves the pool's to the next job. Until then nobody else may
+ * reserve scratch of the same pool, which may move it: a job that calls others which do takes its memory elsewhere
+ * (hfb_pool_note_scratch). A failing init is HFB_OUT_OF_MEMORY and leaves *out_scratch empty, as deinit does; to deinit
+ * an empty one does nothing. */
+typedef struct hfb_scratch {
+  hfb_pool *pool; /* borrowed; NULL: `own` */
+  void *own;
+} hfb_scratch;
+
+hfb_status hfb_scratch_init(hfb_pool *pool, size_t bytes_per_worker, hfb_scratch *out_scratch) HFB_MUST_USE;
+/* One block of so many bytes that all workers share: ask for that of worker 0 only. */
+hfb_status hfb_scratch_init_shared(hfb_pool *pool, size_t bytes, hfb_scratch *out_scratch) HFB_MUST_USE;
+/* After an init with 0 bytes it may be NULL and must not be used. */
+void *hfb_scratch_of(const hfb_scratch *scratch, int worker);
+void hfb_scratch_deinit(hfb_scratch *scratch);
+
 #endif

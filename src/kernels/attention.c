@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "base/memory.h"
 #include "kernels/attention_blocks.h"
 #include "kernels/attention_isa.h"
 #include "kernels/gemm_block.h"
@@ -29,7 +28,7 @@ typedef struct attention_job {
   const hfb_attention_isa *passes;
   hfb_attention_dropout dropout;
   hfb_pool *pool;
-  char *own_scratch; /* instead of the pool's */
+  hfb_scratch scratch; /* of each worker */
   bool packs;
   int64_t chunk_count, chunk_rows;      /* tasks of a head */
   int64_t block_rows;
@@ -197,7 +196,7 @@ static void run_task(void *context, int64_t index, int worker) {
   const int64_t chunk = job->chunk_count - 1 - index / head_count;
   const int64_t batch = index % head_count / attention->heads, head = index % attention->heads;
   const int64_t row_end = min_i64(attention->query_count, (chunk + 1) * job->chunk_rows);
-  char *scratch = job->own_scratch ? job->own_scratch : hfb_pool_scratch(job->pool, worker);
+  char *scratch = hfb_scratch_of(&job->scratch, worker);
   attention_task task = {
       .job = job,
       .batch = batch,
@@ -294,12 +293,8 @@ hfb_status hfb_attention_run(const hfb_attention *attention, hfb_isa isa, hfb_po
       .dropout = dropout,
   };
   plan(&job);
-  if (pool) {
-    HFB_TRY(hfb_pool_reserve_scratch(pool, job.scratch_bytes));
-  } else {
-    HFB_TRY(hfb_mem_alloc_aligned(job.scratch_bytes, ALIGNMENT, &job.own_scratch));
-  }
+  HFB_TRY(hfb_scratch_init(pool, job.scratch_bytes, &job.scratch));
   hfb_pool_run(pool, attention->batch * attention->heads * job.chunk_count, run_task, &job);
-  hfb_mem_free(job.own_scratch);
+  hfb_scratch_deinit(&job.scratch);
   return HFB_OK;
 }

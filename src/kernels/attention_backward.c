@@ -588,14 +588,9 @@ hfb_status hfb_attention_backward_run(const hfb_attention_backward *backward, hf
   const size_t threads = (size_t)hfb_pool_size(pool);
   const size_t parts = keeps_parts(&job) ? (size_t)round_up(parts_bytes(&job), ALIGNMENT) : 0;
   const size_t scratch_bytes = parts + threads * job.worker_bytes;
-  char *own_scratch = NULL; /* where there is no pool to lend it */
-  if (pool) {
-    HFB_TRY(hfb_pool_reserve_scratch(pool, (scratch_bytes + threads - 1) / threads));
-    job.scratch = hfb_pool_scratch(pool, 0);
-  } else {
-    HFB_TRY(hfb_mem_alloc_aligned(scratch_bytes, ALIGNMENT, &own_scratch));
-    job.scratch = own_scratch;
-  }
+  hfb_scratch scratch;
+  HFB_TRY(hfb_scratch_init_shared(pool, scratch_bytes, &scratch));
+  job.scratch = hfb_scratch_of(&scratch, 0);
   if (parts > 0) {
     job.dq_parts = (float *)job.scratch;
     job.scratch += parts;
@@ -603,6 +598,6 @@ hfb_status hfb_attention_backward_run(const hfb_attention_backward *backward, hf
   const hfb_status status = normalise_rows(&job);
   if (status == HFB_OK) run_passes(&job);
   hfb_mem_free(job.own_rows);
-  hfb_mem_free(own_scratch);
+  hfb_scratch_deinit(&scratch);
   return status;
 }

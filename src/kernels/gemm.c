@@ -14,7 +14,6 @@
 
 #include <stdbool.h>
 
-#include "base/memory.h"
 #include "kernels/gemm_block.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_plan.h"
@@ -354,19 +353,14 @@ hfb_status hfb_gemm_run(const hfb_gemm *gemm, hfb_isa isa, hfb_pool *pool) {
   hfb_gemm_plan_make(gemm, job.kernels, threads, &job.plan);
   const size_t bytes = job.plan.shared_b_bytes + job.plan.shared_a_bytes +
                        (size_t)threads * (job.plan.worker_b_bytes + job.plan.worker_a_bytes);
-  char *own_scratch = NULL; /* where there is no pool to lend it */
-  if (bytes > 0 && pool) {
-    HFB_TRY(hfb_pool_reserve_scratch(pool, (size_t)ceil_div((int64_t)bytes, threads)));
-    job.scratch = hfb_pool_scratch(pool, 0);
-  } else if (bytes > 0) {
-    HFB_TRY(hfb_mem_alloc_aligned(bytes, HFB_GEMM_ALIGNMENT, &own_scratch));
-    job.scratch = own_scratch;
-  }
+  hfb_scratch scratch;
+  HFB_TRY(hfb_scratch_init_shared(pool, bytes, &scratch));
+  job.scratch = hfb_scratch_of(&scratch, 0);
   if (job.plan.b_mode == HFB_GEMM_B_SHARED) {
     run_shared(&job);
   } else {
     hfb_pool_run(pool, gemm->batch * job.plan.row_tasks * job.plan.column_tasks, run_task, &job);
   }
-  hfb_mem_free(own_scratch);
+  hfb_scratch_deinit(&scratch);
   return HFB_OK;
 }

@@ -1,7 +1,5 @@
 #include "kernels/kernel_impl.h"
 
-#include "base/memory.h"
-
 hfb_tensor hfb_tensor_without(const hfb_tensor *tensor, int axis_count, const int64_t *axes) {
   hfb_tensor result = *tensor;
   result.shape.rank = 0;
@@ -39,19 +37,4 @@ void hfb_lines_run(const hfb_shape *shape, int operand_count, const hfb_tensor *
   hfb_strided walk = hfb_strided_make(shape, operand_count, operands);
   line_job job = {operand_count, line, context};
   hfb_strided_run(&walk, work > 0 ? LINE_GRAIN / work + 1 : LINE_GRAIN, pool, run_lines, &job);
-}
-
-hfb_status hfb_scratch_init(hfb_pool *pool, size_t bytes_per_worker, hfb_scratch *out_scratch) {
-  *out_scratch = (hfb_scratch){.pool = pool};
-  if (pool) return hfb_pool_reserve_scratch(pool, bytes_per_worker);
-  return hfb_mem_alloc_aligned(bytes_per_worker, 64, &out_scratch->own);
-}
-
-void *hfb_scratch_of(const hfb_scratch *scratch, int worker) {
-  return scratch->pool ? hfb_pool_scratch(scratch->pool, worker) : scratch->own;
-}
-
-void hfb_scratch_deinit(hfb_scratch *scratch) {
-  hfb_mem_free(scratch->own);
-  *scratch = (hfb_scratch){0};
 }

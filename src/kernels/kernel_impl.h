@@ -32,15 +32,6 @@ typedef void (*hfb_line_fn)(void *context, char *const *data);
 void hfb_lines_run(const hfb_shape *shape, int operand_count, const hfb_tensor *const *operands, int64_t work,
                    hfb_pool *pool, hfb_line_fn line, void *context);
 
-/* Scratch for each worker of a pool; with pool == NULL it comes from the host and is given back at release. */
-typedef struct hfb_scratch {
-  hfb_pool *pool;
-  void *own;
-} hfb_scratch;
-hfb_status hfb_scratch_init(hfb_pool *pool, size_t bytes_per_worker, hfb_scratch *out_scratch) HFB_MUST_USE;
-void *hfb_scratch_of(const hfb_scratch *scratch, int worker);
-void hfb_scratch_deinit(hfb_scratch *scratch);
-
 /* Byte stride of dimension `dim`. */
 static inline int64_t hfb_tensor_byte_stride(const hfb_tensor *tensor, int dim) {
   return tensor->strides[dim] * (int64_t)hfb_dtype_bytes(tensor->dtype);

@@ -30,10 +30,12 @@ typedef struct hfb_linear_cross_entropy {
   float *bias_gradient;   /* [classes], also without a bias; NULL: not wanted */
 } hfb_linear_cross_entropy;
 
+/* Logits of a chunk and what belongs to them: taken from the host during a call, since the products take the pool's
+ * scratch, and noted there. */
+size_t hfb_linear_cross_entropy_bytes(int64_t rows, int64_t classes, bool has_bias_gradient);
+
 /* A row of ignore_index adds nothing; when all rows are ignored the loss is nan and the gradients are 0. A target
  * outside [0,classes) is HFB_INVALID_ARGUMENT. pool may be NULL. */
-/* Logits of a chunk and what belongs to them: taken from the host during a call, and noted in the pool's scratch. */
-size_t hfb_linear_cross_entropy_bytes(int64_t rows, int64_t classes, bool has_bias_gradient);
 hfb_status hfb_linear_cross_entropy_run(const hfb_linear_cross_entropy *call, hfb_isa isa, hfb_pool *pool) HFB_MUST_USE;
 
 #endif

@@ -167,9 +167,9 @@ static hfb_status check_rows(const hfb_kernel_call *call, const scatter_job *job
 /* The workers share their scratch: the lists, and the index in order where it is not. */
 static hfb_status scatter_large(const hfb_kernel_call *call, scatter_job *job) {
   const bool copies = !job->index_is_row_major;
-  const int64_t words = job->length + 1 + job->positions * (copies ? 2 : 1), workers = hfb_pool_size(call->pool);
+  const int64_t words = job->length + 1 + job->positions * (copies ? 2 : 1);
   hfb_scratch scratch;
-  HFB_TRY(hfb_scratch_init(call->pool, (size_t)ceil_div(words, workers) * sizeof(int64_t), &scratch));
+  HFB_TRY(hfb_scratch_init_shared(call->pool, (size_t)words * sizeof(int64_t), &scratch));
   job->first = hfb_scratch_of(&scratch, 0);
   job->listed = job->first + job->length + 1;
   hfb_tensor index = hfb_tensor_borrow(HFB_I64, &job->index->shape, job->listed + job->positions);
