@@ -51,6 +51,7 @@ hfb_field_name hfb_field_of(const char *nested, const char *name);
 typedef struct hfb_call {
   const hfb_config *config;
   const hfb_model_request *request;
+  const void *traits;    /* of the class's family */
   hfb_value **values;    /* graph inputs, as request->inputs */
   int64_t batch, length; /* of the first input, its first and last dimension; of images the length is 0 */
   int64_t choices;       /* multiple choice: rows of `batch` that belong together; 1 elsewhere */
@@ -106,26 +107,28 @@ typedef struct hfb_class_row {
 
 typedef struct hfb_family {
   const char *model_type;
-  const char *prefix;   /* base_model_prefix: "bert" */
-  const char *defaults; /* of common fields, where they differ: "tie_word_embeddings=false"; NULL: none */
+  const char *prefix; /* base_model_prefix: "bert" */
   const hfb_field *fields;
   int field_count;
   const hfb_class_row *classes;
   int class_count;
+  const char *defaults; /* of common fields, where they differ: "tie_word_embeddings=false"; NULL: none */
+  const void *traits;   /* how families with the same build functions differ, of a type that those know; NULL: none */
 } hfb_family;
 
-#define HFB_FAMILY_WITH_DEFAULTS(id, type, base_prefix, common_defaults, field_table, class_table) \
-  const hfb_family hfb_family_##id = {                                                             \
-      .model_type = (type),                                                                        \
-      .prefix = (base_prefix),                                                                     \
-      .defaults = (common_defaults),                                                               \
-      .fields = (field_table),                                                                     \
-      .field_count = (int)(sizeof(field_table) / sizeof((field_table)[0])),                        \
-      .classes = (class_table),                                                                    \
-      .class_count = (int)(sizeof(class_table) / sizeof((class_table)[0])),                        \
+/* What most families lack comes last, by name: `.defaults = ".."`, `.traits = &traits`. */
+#define HFB_FAMILY_WITH(id, type, base_prefix, field_table, class_table, ...) \
+  const hfb_family hfb_family_##id = {                                        \
+      .model_type = (type),                                                   \
+      .prefix = (base_prefix),                                                \
+      .fields = (field_table),                                                \
+      .field_count = (int)(sizeof(field_table) / sizeof((field_table)[0])),   \
+      .classes = (class_table),                                               \
+      .class_count = (int)(sizeof(class_table) / sizeof((class_table)[0])),   \
+      __VA_ARGS__,                                                            \
   }
 #define HFB_FAMILY(id, type, base_prefix, field_table, class_table) \
-  HFB_FAMILY_WITH_DEFAULTS(id, type, base_prefix, NULL, field_table, class_table)
+  HFB_FAMILY_WITH(id, type, base_prefix, field_table, class_table, .defaults = NULL)
 
 /* Arguments that most HF classes take and that are not implemented here. */
 #define HFB_REFUSED_ENCODER "head_mask inputs_embeds output_attentions output_hidden_states"

@@ -16,29 +16,15 @@ static const hfb_field fields[] = {
     HFB_LLAMA_COMMON_FIELDS,
 };
 
-static hfb_llama_traits traits(const hfb_call *call) {
-  bool bias = hfb_call_bool(call, "attention_bias");
-  const char *activation = hfb_call_text(call, "hidden_activation");
-  return (hfb_llama_traits){.qkv_bias = bias,
-                            .out_bias = bias,
-                            .shifted_norms = true,
-                            .window = -1,
-                            .activation = activation != NULL ? activation : hfb_call_text(call, "hidden_act")};
-}
-
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_llama_traits own = traits(call);
-  hfb_llama_causal_lm(nn, call, &own);
-}
-
-static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
-  hfb_llama_traits own = traits(call);
-  hfb_llama_sequence_classification(nn, call, &own);
-}
-
-static const hfb_class_row classes[] = {
-    HFB_LLAMA_CAUSAL_ROW("GemmaForCausalLM", causal_lm),
-    HFB_LLAMA_CLASSIFICATION_ROW("GemmaForSequenceClassification", sequence_classification),
+static const hfb_llama_traits traits = {
+    .shifted_norms = true,
+    .bias_field = "attention_bias",
+    .activation_field = "hidden_activation",
 };
 
-HFB_FAMILY(gemma, "gemma", "model", fields, classes);
+static const hfb_class_row classes[] = {
+    HFB_LLAMA_CAUSAL_ROW("GemmaForCausalLM"),
+    HFB_LLAMA_CLASSIFICATION_ROW("GemmaForSequenceClassification"),
+};
+
+HFB_FAMILY_WITH(gemma, "gemma", "model", fields, classes, .traits = &traits);

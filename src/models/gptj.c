@@ -195,4 +195,4 @@ static const hfb_class_row classes[] = {
      IGNORED},
 };
 
-HFB_FAMILY_WITH_DEFAULTS(gptj, "gptj", "transformer", "tie_word_embeddings=false", fields, classes);
+HFB_FAMILY_WITH(gptj, "gptj", "transformer", fields, classes, .defaults = "tie_word_embeddings=false");

@@ -25,25 +25,11 @@ static const hfb_field fields[] = {
     HFB_LLAMA_COMMON_FIELDS,
 };
 
-static hfb_llama_traits traits(const hfb_call *call) {
-  bool bias = hfb_call_bool(call, "attention_bias");
-  return (hfb_llama_traits){
-      .qkv_bias = bias, .out_bias = bias, .window = -1, .activation = hfb_call_text(call, "hidden_act")};
-}
-
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_llama_traits own = traits(call);
-  hfb_llama_causal_lm(nn, call, &own);
-}
-
-static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
-  hfb_llama_traits own = traits(call);
-  hfb_llama_sequence_classification(nn, call, &own);
-}
+static const hfb_llama_traits traits = {.bias_field = "attention_bias"};
 
 static const hfb_class_row classes[] = {
-    HFB_LLAMA_CAUSAL_ROW("LlamaForCausalLM", causal_lm),
-    HFB_LLAMA_CLASSIFICATION_ROW("LlamaForSequenceClassification", sequence_classification),
+    HFB_LLAMA_CAUSAL_ROW("LlamaForCausalLM"),
+    HFB_LLAMA_CLASSIFICATION_ROW("LlamaForSequenceClassification"),
 };
 
-HFB_FAMILY_WITH_DEFAULTS(llama, "llama", "model", "tie_word_embeddings=false", fields, classes);
+HFB_FAMILY_WITH(llama, "llama", "model", fields, classes, .defaults = "tie_word_embeddings=false", .traits = &traits);

@@ -5,15 +5,24 @@
 
 /* What all layers share. */
 typedef struct decoder {
-  const hfb_llama_traits *traits;
+  bool qkv_bias, out_bias, shifted_norms;
+  const char *activation;
+  int64_t window; /* -1: none */
   int64_t width, heads, key_heads, head_width;
   double eps;
   hfb_value *cosine, *sine; /* [B or 1,1,S,head_width] */
   hfb_value *mask_bias;     /* [S,S] or [B,1,S,S] */
 } decoder;
 
-static decoder decoder_of(hfb_nn *nn, const hfb_call *call, const hfb_llama_traits *traits) {
-  decoder d = {.traits = traits,
+static decoder decoder_of(hfb_nn *nn, const hfb_call *call) {
+  const hfb_llama_traits *traits = call->traits;
+  bool bias = traits->bias_field != NULL && hfb_call_bool(call, traits->bias_field);
+  const char *activation = traits->activation_field != NULL ? hfb_call_text(call, traits->activation_field) : NULL;
+  decoder d = {.qkv_bias = traits->qkv_bias || bias,
+               .out_bias = bias,
+               .shifted_norms = traits->shifted_norms,
+               .activation = activation != NULL ? activation : hfb_call_text(call, "hidden_act"),
+               .window = traits->window_field != NULL ? hfb_call_int(call, traits->window_field) : -1,
                .width = hfb_call_int(call, "hidden_size"),
                .heads = hfb_call_int(call, "num_attention_heads"),
                .key_heads = hfb_call_int(call, "num_key_value_heads"),
@@ -131,16 +140,16 @@ static hfb_value *rotate(hfb_nn *nn, const decoder *d, hfb_value *x) {
 /* ---- Layers ---- */
 
 static hfb_value *norm(hfb_nn *nn, const decoder *d, const char *name, hfb_value *x) {
-  hfb_init init = hfb_init_constant(d->traits->shifted_norms ? 0 : 1);
+  hfb_init init = hfb_init_constant(d->shifted_norms ? 0 : 1);
   hfb_scope_push(nn->b, "%s", name);
   hfb_value *weight = hfb_parameter(nn->b, "weight", hfb_shape_of(1, &d->width), init);
   hfb_scope_pop(nn->b);
-  if (d->traits->shifted_norms) weight = hfb_add_scalar(nn->b, weight, 1);
+  if (d->shifted_norms) weight = hfb_add_scalar(nn->b, weight, 1);
   return hfb_rms_norm_op(nn->b, x, weight, d->eps);
 }
 
 static void norm_declare(hfb_nn *nn, const decoder *d, const char *name) {
-  hfb_init init = hfb_init_constant(d->traits->shifted_norms ? 0 : 1);
+  hfb_init init = hfb_init_constant(d->shifted_norms ? 0 : 1);
   hfb_scope_push(nn->b, "%s", name);
   hfb_parameter(nn->b, "weight", hfb_shape_of(1, &d->width), init);
   hfb_scope_pop(nn->b);
@@ -159,7 +168,7 @@ static hfb_value *repeat(hfb_nn *nn, const decoder *d, hfb_value *x) {
 /* LlamaAttention; the cache takes the rotated keys and the values, before they are repeated. */
 static hfb_value *attention(hfb_nn *nn, const hfb_call *call, const decoder *d, hfb_value *x, hfb_value *cache[2]) {
   int64_t width = d->heads * d->head_width, key_width = d->key_heads * d->head_width;
-  bool bias = d->traits->qkv_bias;
+  bool bias = d->qkv_bias;
   hfb_scope_push(nn->b, "self_attn");
   hfb_value *q = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "q_proj", x, width, bias), d->heads);
   hfb_value *k = hfb_nn_split_heads(nn, hfb_nn_linear(nn, "k_proj", x, key_width, bias), d->key_heads);
@@ -174,7 +183,7 @@ static hfb_value *attention(hfb_nn *nn, const hfb_call *call, const decoder *d, 
                           .bias = d->mask_bias,
                           .dropout = hfb_call_float(call, "attention_dropout")};
   hfb_value *context = hfb_nn_merge_heads(nn, hfb_nn_attend(nn, &how, q, k, v));
-  x = hfb_nn_linear(nn, "o_proj", context, d->width, d->traits->out_bias);
+  x = hfb_nn_linear(nn, "o_proj", context, d->width, d->out_bias);
   hfb_scope_pop(nn->b);
   return x;
 }
@@ -183,7 +192,7 @@ static hfb_value *attention(hfb_nn *nn, const hfb_call *call, const decoder *d, 
 static hfb_value *gated(hfb_nn *nn, const hfb_call *call, const decoder *d, hfb_value *x) {
   int64_t inner = hfb_call_int(call, "intermediate_size");
   hfb_scope_push(nn->b, "mlp");
-  hfb_value *gate = hfb_nn_activation(nn, d->traits->activation, hfb_nn_linear(nn, "gate_proj", x, inner, false));
+  hfb_value *gate = hfb_nn_activation(nn, d->activation, hfb_nn_linear(nn, "gate_proj", x, inner, false));
   x = hfb_mul(nn->b, gate, hfb_nn_linear(nn, "up_proj", x, inner, false));
   x = hfb_nn_linear(nn, "down_proj", x, d->width, false);
   hfb_scope_pop(nn->b);
@@ -194,11 +203,11 @@ static hfb_value *gated(hfb_nn *nn, const hfb_call *call, const decoder *d, hfb_
 static void layer_declare(hfb_nn *nn, const hfb_call *call, const decoder *d) {
   int64_t width = d->heads * d->head_width, key_width = d->key_heads * d->head_width;
   int64_t inner = hfb_call_int(call, "intermediate_size");
-  bool bias = d->traits->qkv_bias;
+  bool bias = d->qkv_bias;
   hfb_nn_linear_declare(nn, "self_attn.q_proj", d->width, width, bias);
   hfb_nn_linear_declare(nn, "self_attn.k_proj", d->width, key_width, bias);
   hfb_nn_linear_declare(nn, "self_attn.v_proj", d->width, key_width, bias);
-  hfb_nn_linear_declare(nn, "self_attn.o_proj", width, d->width, d->traits->out_bias);
+  hfb_nn_linear_declare(nn, "self_attn.o_proj", width, d->width, d->out_bias);
   hfb_nn_linear_declare(nn, "mlp.gate_proj", d->width, inner, false);
   hfb_nn_linear_declare(nn, "mlp.up_proj", d->width, inner, false);
   hfb_nn_linear_declare(nn, "mlp.down_proj", inner, d->width, false);
@@ -223,19 +232,18 @@ static hfb_value *mask_bias(hfb_nn *nn, const hfb_call *call, int64_t window) {
 }
 
 /* LlamaModel. *out_words: its word table; *out_cache: key and value of each layer, owned by the graph. */
-static hfb_value *model(hfb_nn *nn, const hfb_call *call, const hfb_llama_traits *traits, hfb_value **out_words,
-                        hfb_value ***out_cache) {
+static hfb_value *model(hfb_nn *nn, const hfb_call *call, hfb_value **out_words, hfb_value ***out_cache) {
   int64_t layers = hfb_call_int(call, "num_hidden_layers"), pad = hfb_call_int(call, "pad_token_id");
   nn->init_std = hfb_call_float(call, "initializer_range");
-  decoder d = decoder_of(nn, call, traits);
-  d.mask_bias = mask_bias(nn, call, traits->window);
+  decoder d = decoder_of(nn, call);
+  d.mask_bias = mask_bias(nn, call, d.window);
   make_rotary(nn, call, &d);
   *out_cache = hfb_call_values(nn, 2 * layers);
   if (*out_cache == NULL) return NULL;
   hfb_scope_push(nn->b, "model");
   *out_words = hfb_nn_embedding_weight(nn, "embed_tokens", hfb_call_int(call, "vocab_size"), d.width, pad);
   hfb_value *x = hfb_embedding(nn->b, *out_words, hfb_call_arg(call, "input_ids"), pad);
-  if (traits->shifted_norms) x = hfb_mul_scalar(nn->b, x, sqrt((double)d.width));
+  if (d.shifted_norms) x = hfb_mul_scalar(nn->b, x, sqrt((double)d.width));
   for (int64_t i = 0; i < layers; i++) {
     hfb_scope_push(nn->b, "layers.%d", (int)i);
     x = layer(nn, call, &d, x, *out_cache + 2 * i);
@@ -253,15 +261,15 @@ static void add_cache(hfb_nn *nn, const hfb_call *call, hfb_value **cache) {
   for (int i = 0; i < (int)hfb_call_int(call, "num_hidden_layers"); i++) hfb_head_cache(nn, i, 2, cache + 2 * i);
 }
 
-void hfb_llama_causal_lm(hfb_nn *nn, const hfb_call *call, const hfb_llama_traits *traits) {
-  hfb_value *words = NULL, **cache = NULL, *x = model(nn, call, traits, &words, &cache);
+void hfb_llama_causal_lm(hfb_nn *nn, const hfb_call *call) {
+  hfb_value *words = NULL, **cache = NULL, *x = model(nn, call, &words, &cache);
   hfb_value *weight = hfb_head_output_weight(nn, call, "lm_head.weight", words);
   hfb_head_token_logits(nn, call, hfb_linear_op(nn->b, x, weight, NULL, true), true);
   add_cache(nn, call, cache);
 }
 
-void hfb_llama_sequence_classification(hfb_nn *nn, const hfb_call *call, const hfb_llama_traits *traits) {
-  hfb_value *words = NULL, **cache = NULL, *x = model(nn, call, traits, &words, &cache);
+void hfb_llama_sequence_classification(hfb_nn *nn, const hfb_call *call) {
+  hfb_value *words = NULL, **cache = NULL, *x = model(nn, call, &words, &cache);
   hfb_head_last_token_classification(nn, call, x);
   add_cache(nn, call, cache);
 }

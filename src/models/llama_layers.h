@@ -6,16 +6,16 @@
 #include "models/family.h"
 
 typedef struct hfb_llama_traits {
-  bool qkv_bias, out_bias;
-  bool shifted_norms; /* norms multiply by 1 + weight, embeddings by sqrt(hidden_size) */
-  int64_t window;     /* tokens that a query sees, itself the last; -1: all before it */
-  const char *activation;
+  bool qkv_bias;                /* biases of queries, keys and values, whatever the configuration says */
+  bool shifted_norms;           /* norms multiply by 1 + weight, embeddings by sqrt(hidden_size) */
+  const char *bias_field;       /* whether all projections of the attention have biases; NULL: no field says so */
+  const char *window_field;     /* tokens that a query sees, itself the last; NULL or a null there: all before it */
+  const char *activation_field; /* goes before "hidden_act" unless it is null; NULL: no such field */
 } hfb_llama_traits;
 
-/* ..ForCausalLM */
-void hfb_llama_causal_lm(hfb_nn *nn, const hfb_call *call, const hfb_llama_traits *traits);
-/* ..ForSequenceClassification */
-void hfb_llama_sequence_classification(hfb_nn *nn, const hfb_call *call, const hfb_llama_traits *traits);
+/* ..ForCausalLM and ..ForSequenceClassification of a family whose traits are an hfb_llama_traits. */
+void hfb_llama_causal_lm(hfb_nn *nn, const hfb_call *call);
+void hfb_llama_sequence_classification(hfb_nn *nn, const hfb_call *call);
 
 /* Fields that have the same default in all families. head_dim null: hidden_size / num_attention_heads. The longest
  * sequence is no limit: rotary positions are computed. */
@@ -34,9 +34,12 @@ void hfb_llama_sequence_classification(hfb_nn *nn, const hfb_call *call, const h
 #define HFB_LLAMA_TIED "lm_head.weight=model.embed_tokens.weight"
 
 /* Rows of the class tables. */
-#define HFB_LLAMA_CAUSAL_ROW(name, build) \
-  { name, build, HFB_LLAMA_INPUTS, HFB_LLAMA_REFUSED, HFB_LLAMA_TIED, "*.rotary_emb.inv_freq score.*" }
-#define HFB_LLAMA_CLASSIFICATION_ROW(name, build) \
-  { name, build, HFB_LLAMA_INPUTS, HFB_LLAMA_REFUSED, "", "*.rotary_emb.inv_freq lm_head.weight" }
+#define HFB_LLAMA_CAUSAL_ROW(name) \
+  { name, hfb_llama_causal_lm, HFB_LLAMA_INPUTS, HFB_LLAMA_REFUSED, HFB_LLAMA_TIED, "*.rotary_emb.inv_freq score.*" }
+#define HFB_LLAMA_CLASSIFICATION_ROW(name)                                            \
+  {                                                                                   \
+    name, hfb_llama_sequence_classification, HFB_LLAMA_INPUTS, HFB_LLAMA_REFUSED, "", \
+        "*.rotary_emb.inv_freq lm_head.weight"                                        \
+  }
 
 #endif

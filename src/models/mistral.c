@@ -15,24 +15,12 @@ static const hfb_field fields[] = {
     HFB_LLAMA_COMMON_FIELDS,
 };
 
-static hfb_llama_traits traits(const hfb_call *call) {
-  return (hfb_llama_traits){.window = hfb_call_int(call, "sliding_window"),
-                            .activation = hfb_call_text(call, "hidden_act")};
-}
-
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_llama_traits own = traits(call);
-  hfb_llama_causal_lm(nn, call, &own);
-}
-
-static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
-  hfb_llama_traits own = traits(call);
-  hfb_llama_sequence_classification(nn, call, &own);
-}
+static const hfb_llama_traits traits = {.window_field = "sliding_window"};
 
 static const hfb_class_row classes[] = {
-    HFB_LLAMA_CAUSAL_ROW("MistralForCausalLM", causal_lm),
-    HFB_LLAMA_CLASSIFICATION_ROW("MistralForSequenceClassification", sequence_classification),
+    HFB_LLAMA_CAUSAL_ROW("MistralForCausalLM"),
+    HFB_LLAMA_CLASSIFICATION_ROW("MistralForSequenceClassification"),
 };
 
-HFB_FAMILY_WITH_DEFAULTS(mistral, "mistral", "model", "tie_word_embeddings=false", fields, classes);
+HFB_FAMILY_WITH(mistral, "mistral", "model", fields, classes, .defaults = "tie_word_embeddings=false",
+                .traits = &traits);

@@ -300,7 +300,7 @@ hfb_status hfb_model_build(const hfb_model_request *request, hfb_graph **out_gra
                     hfb_config_model_type(request->config));
   }
   hfb_value *values[INPUT_MAX];
-  hfb_call call = {.config = request->config, .request = request, .values = values};
+  hfb_call call = {.config = request->config, .request = request, .traits = family->traits, .values = values};
   HFB_TRY(check_arguments(request, row));
   HFB_TRY(check_first(request, row, &call));
 

@@ -15,23 +15,11 @@ static const hfb_field fields[] = {
     HFB_LLAMA_COMMON_FIELDS,
 };
 
-static hfb_llama_traits traits(const hfb_call *call) {
-  return (hfb_llama_traits){.qkv_bias = true, .window = -1, .activation = hfb_call_text(call, "hidden_act")};
-}
-
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_llama_traits own = traits(call);
-  hfb_llama_causal_lm(nn, call, &own);
-}
-
-static void sequence_classification(hfb_nn *nn, const hfb_call *call) {
-  hfb_llama_traits own = traits(call);
-  hfb_llama_sequence_classification(nn, call, &own);
-}
+static const hfb_llama_traits traits = {.qkv_bias = true};
 
 static const hfb_class_row classes[] = {
-    HFB_LLAMA_CAUSAL_ROW("Qwen2ForCausalLM", causal_lm),
-    HFB_LLAMA_CLASSIFICATION_ROW("Qwen2ForSequenceClassification", sequence_classification),
+    HFB_LLAMA_CAUSAL_ROW("Qwen2ForCausalLM"),
+    HFB_LLAMA_CLASSIFICATION_ROW("Qwen2ForSequenceClassification"),
 };
 
-HFB_FAMILY_WITH_DEFAULTS(qwen2, "qwen2", "model", "tie_word_embeddings=false", fields, classes);
+HFB_FAMILY_WITH(qwen2, "qwen2", "model", fields, classes, .defaults = "tie_word_embeddings=false", .traits = &traits);

@@ -377,4 +377,4 @@ static const hfb_class_row classes[] = {
      REFUSED, "", IGNORED},
 };
 
-HFB_FAMILY_WITH_DEFAULTS(reformer, "reformer", "reformer", "tie_word_embeddings=false", fields, classes);
+HFB_FAMILY_WITH(reformer, "reformer", "reformer", fields, classes, .defaults = "tie_word_embeddings=false");

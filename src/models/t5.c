@@ -271,4 +271,4 @@ static const hfb_class_row mt5_classes[] = {
 };
 
 HFB_FAMILY(t5, "t5", "", t5_fields, t5_classes);
-HFB_FAMILY_WITH_DEFAULTS(mt5, "mt5", "", "tie_word_embeddings=false", mt5_fields, mt5_classes);
+HFB_FAMILY_WITH(mt5, "mt5", "", mt5_fields, mt5_classes, .defaults = "tie_word_embeddings=false");
