@@ -66,6 +66,8 @@ for command in run list show verify doctor; do
 done
 run --help
 check '--help names the commands' contains out verify
+run verify --help
+check 'verify --help: both engines by default' contains out 'then native; with --write native)'
 run rum
 check 'unknown command' usage_error 'did you mean run?'
 run run --ony x
@@ -88,6 +90,10 @@ run run --weights bf16 --training
 check 'bf16 weights in training' usage_error '--weights is about inference: training steps update parameters'
 run run --weights bf16 --precision f64
 check 'bf16 weights in f64' usage_error '--weights is about inference in f32: with --precision f64 leave it out'
+for place in . out/ ..; do
+  run run $small --backend nothing --accuracy --output "$place"
+  check "a folder for a file: $place" usage_error '--output-directory'
+done
 run verify --grad-tol 1e-3 x
 check 'a tolerance of gradients without training' usage_error 'give --training too'
 run run --total-partitions 2 --partition-id 2
@@ -167,10 +173,11 @@ run run $small --backend nothing --performance --tag first --output t.csv
 run run $small --backend nothing --performance --tag second --output t.csv --retain-output
 check '--retain-output goes on' has_lines t.csv 3
 check '--tag' cell_is t.csv tag second
+check '--retain-output keeps JSON lines' has_lines t.jsonl 2
 run run $small --backend nothing --accuracy --output t.csv --retain-output
 check '--retain-output with other columns' failure 'other columns'
 run run $small --backend nothing --accuracy
-check 'results of their own folder' sh -c 'ls results/*/accuracy_nothing.csv'
+check 'results of their own folder' sh -c 'ls results/*/accuracy_nothing.csv >ls.out'
 run run $small --backend nothing --accuracy --disable-output --progress
 check '--progress' contains err '1/1 ElectraForQuestionAnswering'
 check 'nothing for a terminal in a file' sh -c '! grep -q "$(printf "\033")" out err'
@@ -208,6 +215,9 @@ check 'full disk: no half row' sh -c 'test "$(wc -l <full.csv)" = 1'
 "$program" list >/dev/full 2>err
 status=$?
 check 'standard output full' [ "$status" = 1 ]
+"$program" verify nowhere >/dev/full 2>err
+status=$?
+check 'standard output full: said once' sh -c 'test "$(wc -l <err)" = 1'
 
 # ---- Ctrl-C: after the first row of two; the second model would take minutes
 "$program" run --only ElectraForQuestionAnswering --only T5ForConditionalGeneration --seq-len 512 --accuracy \
@@ -224,6 +234,7 @@ status=$?
 check 'Ctrl-C: exit code' [ "$status" = 130 ]
 check 'Ctrl-C: the row so far is kept' has_lines stop.csv 2
 check 'Ctrl-C: summary' contains out '1 of 1 pass'
+check 'Ctrl-C: how far it came' contains err 'interrupted; complete rows: 1'
 check 'Ctrl-C: markdown' contains stop.md ElectraForQuestionAnswering
 check 'no process is left' sh -c "! pgrep -P $pid >/dev/null 2>&1"
 check 'no temporary folder is left' sh -c 'test -z "$(ls "$TMPDIR")"'

@@ -228,6 +228,17 @@ static void test_tables(void **state) {
   hfb_table_row(&text, BOTH, &rows[0]);
   assert_non_null(strstr(hfb_strbuf_text(&text), "1.250x [1.200, 1.300]"));
   assert_string_equal(hfb_strbuf_text(&text) + status_at, "pass\n"); /* aligned with the header */
+  static const char *const long_words[] = {"pass_due_to_skip", "fail_accuracy", "eager_two_runs_differ"};
+  for (int i = 0; i < 3; i++) {
+    hfb_row_text(&rows[0], HFB_COLUMN_ACCURACY, long_words[i]);
+    hfb_row_text(&rows[0], HFB_COLUMN_STATUS, long_words[i]);
+    hfb_strbuf_clear(&text);
+    hfb_table_row(&text, BOTH, &rows[0]);
+    assert_int_equal(strncmp(hfb_strbuf_text(&text) + status_at, long_words[i], strlen(long_words[i])), 0);
+    assert_non_null(strstr(hfb_strbuf_text(&text), i == 0 ? "  skipped   " : "  failed    "));
+  }
+  hfb_row_text(&rows[0], HFB_COLUMN_ACCURACY, "pass");
+  hfb_row_text(&rows[0], HFB_COLUMN_STATUS, "pass");
   hfb_strbuf_clear(&text);
   hfb_markdown_table(&text, BOTH, rows, 2);
   assert_non_null(strstr(hfb_strbuf_text(&text), "| Bert | 4 | pass |"));

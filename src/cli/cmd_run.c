@@ -153,12 +153,18 @@ static void print_summary(const run_output *out) {
   hfb_strbuf_deinit(&text);
 }
 
+/* Of the last one the interruption may have left a part only. */
+static int complete_rows(const run_output *out) {
+  const char *last = out->row_count > 0 ? hfb_row_get_text(&out->rows[out->row_count - 1], HFB_COLUMN_STATUS) : NULL;
+  return out->row_count - (last && strcmp(last, "interrupted") == 0);
+}
+
 static int finish(run_output *out, hfb_status run_status) {
   clear_line(out);
   if (!out->json) print_summary(out);
   int code = finish_files(out);
   if (run_status == HFB_INTERRUPTED) {
-    fprintf(stderr, "hfbench: interrupted; %d rows are complete\n", out->row_count);
+    fprintf(stderr, "hfbench: interrupted; complete rows: %d\n", complete_rows(out));
     return 128 + hfb_interrupted();
   }
   if (run_status != HFB_OK) return hfb_cli_failure(run_status);
@@ -301,8 +307,18 @@ static void print_opening(const hfb_run_plan *plan, bool quick) {
   fflush(stdout);
 }
 
+/* "." or a path that ends in a slash: files would be called "..csv" or ".csv". */
+static bool names_a_folder(const char *path) {
+  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+  return !name[0] || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
 static int open_files(const hfb_args *args, run_output *out) {
   if (hfb_args_flag(args, HFB_OPT_DISABLE_OUTPUT)) return HFB_EXIT_OK;
+  const char *output = hfb_args_text(args, HFB_OPT_OUTPUT);
+  if (output && names_a_folder(output)) {
+    return hfb_cli_usage_error("--output '%s' names a folder: name a file, or give --output-directory", output);
+  }
   char path[PATH_BYTES];
   hfb_status status = results_path(args, out->phases, path);
   if (status == HFB_OK) {

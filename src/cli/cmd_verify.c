@@ -222,13 +222,14 @@ static const char *engine_name_at(void *context, size_t index) {
 
 /* Without --backend both engines run: the compiler is right only where eager is. A file takes one result: native's. */
 static int choose_engines(const hfb_args *args, verify_run *run) {
-  if (!hfb_args_given(args, HFB_OPT_BACKEND) && !run->options.write_path) {
+  const char *name = hfb_args_text(args, HFB_OPT_VERIFY_BACKEND);
+  if (!name && !run->options.write_path) {
     run->engines[0] = hfb_engine_find("eager");
     run->engines[1] = hfb_engine_find("native");
     run->engine_count = 2;
     return HFB_EXIT_OK;
   }
-  const char *name = hfb_args_text(args, HFB_OPT_BACKEND);
+  if (!name) name = "native";
   run->engines[0] = hfb_engine_find(name);
   run->engine_count = 1;
   if (run->engines[0]) return HFB_EXIT_OK;
@@ -261,5 +262,5 @@ int hfb_cmd_verify(const hfb_args *args) {
     all_pass = all_pass && passes;
   }
   if (hfb_interrupted()) return HFB_EXIT_INTERRUPTED;
-  return hfb_cli_finish(all_pass ? HFB_EXIT_OK : HFB_EXIT_FAILURE);
+  return all_pass ? HFB_EXIT_OK : HFB_EXIT_FAILURE;
 }

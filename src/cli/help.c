@@ -68,6 +68,11 @@ void hfb_help_program(hfb_strbuf *text) {
                     "\nhfbench COMMAND --help lists the options of a command; hfbench --version tells the version.\n");
 }
 
+static bool takes_backend(hfb_command_id id) {
+  unsigned commands = hfb_option_at(HFB_OPT_BACKEND)->commands | hfb_option_at(HFB_OPT_VERIFY_BACKEND)->commands;
+  return commands & 1u << id;
+}
+
 void hfb_help_command(hfb_strbuf *text, hfb_command_id id) {
   const hfb_command *command = hfb_command_at(id);
   hfb_strbuf_printf(text, "usage: hfbench %s%s%s [options]\n\n%s\n\n", command->name, command->positional[0] ? " " : "",
@@ -76,8 +81,7 @@ void hfb_help_command(hfb_strbuf *text, hfb_command_id id) {
     const hfb_option *option = hfb_option_at((hfb_option_id)i);
     if (option->commands & 1u << id) append_option(text, option);
   }
-  const hfb_option *backend = hfb_option_at(HFB_OPT_BACKEND);
-  if (!(backend->commands & 1u << id)) return;
+  if (!takes_backend(id)) return;
   hfb_strbuf_append(text, "\nbackends\n");
   for (int i = 0; i < hfb_engine_count(); i++) {
     char label[64];
@@ -108,6 +112,14 @@ static void append_markdown_option(hfb_strbuf *text, const hfb_option *option) {
   hfb_strbuf_append(text, " |\n");
 }
 
+static void append_markdown_backends(hfb_strbuf *text) {
+  hfb_strbuf_append(text, "\n| backend | what it is |\n|---|---|\n");
+  for (int i = 0; i < hfb_engine_count(); i++) {
+    const hfb_engine *engine = hfb_engine_at(i);
+    hfb_strbuf_printf(text, "| `%s` | %s |\n", engine->name, engine->help);
+  }
+}
+
 void hfb_help_markdown(hfb_strbuf *text) {
   hfb_strbuf_append(
       text,
@@ -126,5 +138,6 @@ void hfb_help_markdown(hfb_strbuf *text) {
       const hfb_option *option = hfb_option_at((hfb_option_id)o);
       if (option->commands & 1u << i) append_markdown_option(text, option);
     }
+    if (takes_backend((hfb_command_id)i)) append_markdown_backends(text);
   }
 }
