@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "bench/loss.h"
+#include "bench/need.h"
 #include "bench/outcome.h"
 #include "eager/eager.h"
 #include "hfbench/hfbench.h"
@@ -327,6 +328,29 @@ static void test_faults_are_found(void **state) {
   reset_fault(state);
 }
 
+/* Where memory suffices without a float64 run only, the row says so, whatever else there is to say of its tensors. */
+static void test_what_was_left_out_is_said(void **state) {
+  faulty.run = run_wrong_gradient;
+  hfb_job job = make_job(&faulty_engine);
+  hfb_graph *graph, *graph64;
+  hfb_memory_need with, without;
+  assert_int_equal(hfb_job_graph(&job, true, NULL, &graph), HFB_OK);
+  assert_int_equal(hfb_job_reference_graph(&job, graph, &graph64), HFB_OK);
+  assert_int_equal(hfb_accuracy_need(&job, graph, graph64, &with), HFB_OK);
+  assert_int_equal(hfb_accuracy_need(&job, graph, NULL, &without), HFB_OK);
+  hfb_graph_destroy(graph64);
+  hfb_graph_destroy(graph);
+  job.memory_bytes = (hfb_memory_need_total(&with) + hfb_memory_need_total(&without)) / 2;
+  measured m = measure(hfb_accuracy_measure, &job);
+  if (m.status != HFB_OK) fail_msg("%s", hfb_error_message());
+  const char *reason = hfb_row_get_text(&m.row, HFB_COLUMN_ACCURACY_STATUS_REASON);
+  assert_non_null(reason);
+  if (!strstr(reason, "no float64 reference") || !strstr(reason, "; grad/qa_outputs.bias: ")) fail_msg("%s", reason);
+  assert_false(hfb_row_has(&m.row, HFB_COLUMN_ERROR_BACKEND));
+  hfb_row_deinit(&m.row);
+  reset_fault(state);
+}
+
 /* ---- Losses that are no numbers ---- */
 
 /* log(w) with w = 0.005: the first step of SGD makes w negative. */
@@ -486,6 +510,7 @@ int main(void) {
       cmocka_unit_test(test_settings),
       cmocka_unit_test(test_class_without_loss),
       cmocka_unit_test_setup(test_faults_are_found, reset_fault),
+      cmocka_unit_test_setup(test_what_was_left_out_is_said, reset_fault),
       cmocka_unit_test(test_step_and_op_of_a_nan),
       cmocka_unit_test(test_refusals),
       cmocka_unit_test(test_performance),

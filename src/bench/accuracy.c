@@ -53,6 +53,16 @@ static hfb_status convert_inputs(const check *c, const hfb_graph *graph, hfb_ten
   return HFB_OK;
 }
 
+/* What the row has to say of the check beside its verdict: one thing after the other. */
+static void add_reason(const check *c, const char *reason) {
+  const char *before = hfb_row_get_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON);
+  hfb_strbuf text;
+  hfb_strbuf_init(&text);
+  hfb_strbuf_printf(&text, "%s%s%s", before ? before : "", before ? "; " : "", reason);
+  hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_strbuf_text(&text));
+  hfb_strbuf_deinit(&text);
+}
+
 /* After the first step, whose working memory is given back first. Without memory for it the row says so and the rest
  * goes on. */
 static void check_gradients(check *c, const hfb_tensor *inputs) {
@@ -64,7 +74,7 @@ static void check_gradients(check *c, const hfb_tensor *inputs) {
     return;
   }
   hfb_error_prefix("gradients are not compared with differences of the loss");
-  hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_error_message());
+  add_reason(c, hfb_error_message());
 }
 
 /* A forward pass changes no state, so one run of the reference is what the last of several would be. */
@@ -315,7 +325,7 @@ static hfb_status judge_and_record(check *c) {
   }
   if (status == HFB_OK) {
     hfb_row_text(c->row, HFB_COLUMN_ACCURACY, v.failed ? "fail_accuracy" : "pass");
-    if (v.reason.length > 0) hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_strbuf_text(&v.reason));
+    if (v.reason.length > 0) add_reason(c, hfb_strbuf_text(&v.reason));
     if (v.failed) hfb_row_text(c->row, HFB_COLUMN_ERROR, hfb_strbuf_text(&v.reason));
     if (c->has_reference) {
       hfb_row_real(c->row, HFB_COLUMN_ERROR_EAGER, v.error_eager);
@@ -382,7 +392,7 @@ static hfb_status run_eager(check *c, bool *out_goes_on) {
 static void do_without_reference(check *c) {
   c->has_reference = false;
   hfb_error_prefix("no float64 reference, outputs are compared by cosine");
-  hfb_row_text(c->row, HFB_COLUMN_ACCURACY_STATUS_REASON, hfb_error_message());
+  add_reason(c, hfb_error_message());
 }
 
 /* Nothing is drawn for a check that will not fit; what fits without a reference only does without. */
