@@ -118,6 +118,70 @@ static void a_residual_read_twice_is_stored_by_the_product(void **state) {
                "gemm+ rows");
 }
 
+static void expect_results(const hfb_step *step, int count, const char *const *ops) {
+  assert_int_equal(step->result_count, count);
+  for (int r = 0; r < count; r++) assert_string_equal(hfb_op_info_of(step->results[r]->node->op)->name, ops[r]);
+}
+
+/* x and GELU(x), when something reads x later: both from the tile, as the forward pass of training wants it. */
+static const char kept_input_of_gelu[] =
+    "graph \"kept\" {\n"
+    "%0 = input(name=\"x\") : f32[2,8,16]\n"
+    PARAMETER("1", "w", "32,16")
+    PARAMETER("2", "b", "32")
+    PARAMETER("3", "w2", "32,32")
+    "%4 = linear(%0, %1, %2; transpose_b=1) : f32[2,8,32]\n"
+    "%5 = gelu(%4) : f32[2,8,32]\n"
+    "%6 = linear(%5, %3; transpose_b=1) : f32[2,8,32]\n"
+    "%7 = mul(%6, %4) : f32[2,8,32]\n"
+    "output \"y\" = %7\n}\n";
+
+static void a_value_of_two_epilogues_is_stored_by_the_first(void **state) {
+  expect_steps(kept_input_of_gelu, "gemm+ gemm+");
+  compiled c = compile_text(kept_input_of_gelu);
+  expect_results(&c.schedule->steps[0], 2, (const char *const[]){"mul", "add"});
+  assert_int_equal(c.schedule->steps[0].code[0].loop->store_count, 2);
+  assert_int_equal(c.schedule->arena_bytes, 2 * 2 * 8 * 32 * 4);
+  compiled_free(&c);
+}
+
+/* The product itself is read twice, there is no bias: its tile goes out as it is, and changed. */
+static void a_product_of_two_readers_is_stored_beside_its_epilogue(void **state) {
+  static const char text[] =
+      "graph \"gated\" {\n"
+      "%0 = input(name=\"x\") : f32[2,8,16]\n"
+      PARAMETER("1", "w", "32,16")
+      PARAMETER("2", "w2", "32,32")
+      "%3 = linear(%0, %1; transpose_b=1) : f32[2,8,32]\n"
+      "%4 = relu(%3) : f32[2,8,32]\n"
+      "%5 = linear(%4, %2; transpose_b=1) : f32[2,8,32]\n"
+      "%6 = mul(%5, %3) : f32[2,8,32]\n"
+      "output \"y\" = %6\n}\n";
+  expect_steps(text, "gemm+ gemm+");
+  compiled c = compile_text(text);
+  expect_results(&c.schedule->steps[0], 2, (const char *const[]){"maximum", "matmul"});
+  compiled_free(&c);
+}
+
+/* A sum of two tensors, read by the loops of two products' operands: one loop less. */
+static void a_value_of_two_loops_is_stored_by_the_first(void **state) {
+  static const char text[] =
+      "graph \"masked\" {\n"
+      "%0 = input(name=\"x\") : f32[8,16]\n"
+      "%1 = input(name=\"y\") : f32[8,16]\n"
+      "%2 = input(name=\"m\") : f32[8,16]\n"
+      PARAMETER("3", "w", "16,16")
+      "%4 = add(%0, %1) : f32[8,16]\n"
+      "%5 = mul(%4, %2) : f32[8,16]\n"
+      "%6 = linear(%5, %3; transpose_b=1) : f32[8,16]\n"
+      "%7 = sub(%4, %6) : f32[8,16]\n"
+      "output \"y\" = %7\n}\n";
+  expect_steps(text, "rows gemm+");
+  compiled c = compile_text(text);
+  expect_results(&c.schedule->steps[0], 2, (const char *const[]){"mul", "add"});
+  compiled_free(&c);
+}
+
 #define QKV                                              \
   "%0 = input(name=\"q\") : f32[2,8,32]\n"               \
   "%1 = input(name=\"k\") : f32[2,8,32]\n"               \
@@ -290,6 +354,9 @@ int main(void) {
       cmocka_unit_test(a_lone_bias_needs_no_function),
       cmocka_unit_test(bias_residual_and_layer_norm_are_one_loop),
       cmocka_unit_test(a_residual_read_twice_is_stored_by_the_product),
+      cmocka_unit_test(a_value_of_two_epilogues_is_stored_by_the_first),
+      cmocka_unit_test(a_product_of_two_readers_is_stored_beside_its_epilogue),
+      cmocka_unit_test(a_value_of_two_loops_is_stored_by_the_first),
       cmocka_unit_test(attention_is_one_step_and_its_scale_a_number),
       cmocka_unit_test(a_mask_becomes_a_score_function),
       cmocka_unit_test(a_causal_mask_is_recognised),

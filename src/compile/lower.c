@@ -593,9 +593,9 @@ static hfb_status build_loop(lowering *l, int root_term, const hfb_value *start,
     memcpy(loop->stores[0].strides, row_major, sizeof loop->stores[0].strides);
   } else {
     set_store(l, l->root, &start->shape, map, root_term, &loop->stores[0]);
-    for (int i = 0; i < l->extra_count; i++)
-      set_store(l, l->extras[i], &start->shape, map, l->extra_terms[i], &loop->stores[1 + i]);
   }
+  for (int i = 0; i < l->extra_count; i++)
+    set_store(l, l->extras[i], &start->shape, map, l->extra_terms[i], &loop->stores[1 + i]);
   out->loop = loop;
   return add_slots(l, loop, out);
 }

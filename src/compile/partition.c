@@ -169,6 +169,7 @@ hfb_status hfb_partition_create(const hfb_graph *graph, hfb_partition **out_part
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_update);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->is_extra);
   if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->has_extras);
+  if (status == HFB_OK) status = hfb_mem_alloc(values, sizeof(bool), &p->rows_only);
   if (status != HFB_OK) {
     hfb_partition_destroy(p);
     return status;
@@ -194,6 +195,7 @@ void hfb_partition_destroy(hfb_partition *partition) {
   hfb_mem_free(partition->is_update);
   hfb_mem_free(partition->is_extra);
   hfb_mem_free(partition->has_extras);
+  hfb_mem_free(partition->rows_only);
   hfb_mem_free(partition);
 }
 
@@ -330,9 +332,58 @@ static bool dear_to_repeat(const hfb_value *value, const hfb_value *root) {
          hfb_shape_elements(&value->shape) * 4 <= hfb_shape_elements(&root->shape);
 }
 
+/* Where a value without storage is needed first. */
+typedef struct first_reader {
+  const hfb_value *root; /* ends the loop; NULL: a step reads it first */
+  int node;              /* that the loop or step stands at in the schedule */
+} first_reader;
+
+/* False when the readers are too far away to be found. */
+static bool find_first_reader(const hfb_partition *p, const hfb_value *value, int depth, first_reader *first) {
+  enum { DEEPEST = 12 };
+  if (depth > DEEPEST) return false;
+  for (int u = 0; u < hfb_users_count(&p->users, value); u++) {
+    const hfb_node *user = hfb_users_at(&p->users, value, u);
+    if (user->result_count == 1 && p->users.use_counts[user->results[0].id] == 0) continue; /* dead */
+    const hfb_value *root = hfb_is_step(user) ? NULL : p->root[user->results[0].id];
+    if (!root && !hfb_is_step(user)) { /* computed in each of its readers */
+      if (!find_first_reader(p, &user->results[0], depth + 1, first)) return false;
+      continue;
+    }
+    const int node = root ? root->node->id : user->id;
+    if (node < first->node) *first = (first_reader){root, node};
+  }
+  return true;
+}
+
+/* The loop that needs a value of several readers first and can store it for the others; NULL: none. */
+static const hfb_value *storing_reader(const hfb_partition *p, const hfb_value *value) {
+  first_reader first = {.node = p->graph->node_count};
+  if (p->forced[value->id] || p->no_extra[value->id] || hfb_users_escapes(&p->users, value)) return NULL;
+  if (!find_first_reader(p, value, 0, &first) || !first.root) return NULL;
+  const int root = first.root->id;
+  const bool fits = !p->tile[root] && !p->reduce[root] && !p->has_extras[root] && !p->is_update[root] &&
+                    !p->is_score[root] && !hfb_is_step(first.root->node) && first.root->dtype == value->dtype &&
+                    hfb_shape_equal(&first.root->shape, &value->shape);
+  return fits ? first.root : NULL;
+}
+
+static void store_extra(hfb_partition *p, const hfb_value *value, const hfb_value *root) {
+  p->root[value->id] = root;
+  p->is_extra[value->id] = true;
+  p->has_extras[root->id] = true;
+}
+
 static void assign_tiled(hfb_partition *p, const hfb_value *value, const hfb_value *common) {
+  const bool may_store = !common && class_of(value->node) == HFB_CLASS_CONTRACT && !p->no_tile[value->id];
+  const hfb_value *storing = may_store ? storing_reader(p, value) : NULL;
+  if (storing) {
+    store_extra(p, value, storing);
+    p->tile[storing->id] = value;
+    return;
+  }
   const bool fits = common && !p->forced[value->id] && !p->no_tile[value->id] && !p->tile[common->id] &&
-                    !p->reduce[common->id] && !p->has_extras[common->id] && !p->is_update[common->id] &&
+                    !p->reduce[common->id] && !p->rows_only[common->id] && !p->is_update[common->id] &&
                     !hfb_is_step(common->node) && common->dtype == value->dtype &&
                     hfb_shape_elements(&common->shape) == hfb_shape_elements(&value->shape);
   p->root[value->id] = fits ? common : value;
@@ -357,8 +408,8 @@ static bool reduce_fits(hfb_partition *p, const hfb_node *node, const hfb_value 
   return true;
 }
 
-/* Only loops over rows store extras, and only of the shape of what they end with. What can be the epilogue of a product
- * is better stored by that. */
+/* What escapes, of the shape of what the loop ends with. What can be the epilogue of a product is better stored by
+ * that. */
 static bool fits_as_extra(const hfb_partition *p, const hfb_value *value, const hfb_value *common) {
   return common && hfb_users_escapes(&p->users, value) && class_of(value->node) == HFB_CLASS_ELEMENTWISE &&
          !p->chains[value->id].is_epilogue && !p->no_extra[value->id] && !p->is_score[common->id] &&
@@ -374,9 +425,8 @@ static void assign_root(hfb_partition *p, const hfb_value *value) {
   if (is_tiled(node)) {
     assign_tiled(p, value, common);
   } else if (fits_as_extra(p, value, common)) {
-    p->root[value->id] = common;
-    p->is_extra[value->id] = true;
-    p->has_extras[common->id] = true;
+    store_extra(p, value, common);
+    p->rows_only[common->id] = true;
   } else if (p->forced[value->id] || p->is_score[value->id] || hfb_is_step(node)) {
     p->root[value->id] = value;
   } else if (op_class == HFB_CLASS_MOVE) {
@@ -385,7 +435,9 @@ static void assign_root(hfb_partition *p, const hfb_value *value) {
              !(op_class == HFB_CLASS_REDUCE && (p->tile[common->id] || !reduce_fits(p, node, common)))) {
     p->root[value->id] = common;
   } else if (!is_free(value, 0) && (common || !hfb_chain_is_recomputed(&p->users, p->chains, value))) {
-    p->root[value->id] = value;
+    const hfb_value *storing = common || op_class != HFB_CLASS_ELEMENTWISE ? NULL : storing_reader(p, value);
+    if (storing) store_extra(p, value, storing);
+    else p->root[value->id] = value;
   }
   const hfb_value *root = p->root[value->id];
   if (op_class == HFB_CLASS_REDUCE && root && !hfb_is_step(node)) p->reduce[root->id] = node;
@@ -411,6 +463,7 @@ void hfb_partition_sweep(hfb_partition *p) {
   memset(p->reduce, 0, values * sizeof *p->reduce);
   memset(p->is_extra, 0, values * sizeof *p->is_extra);
   memset(p->has_extras, 0, values * sizeof *p->has_extras);
+  memset(p->rows_only, 0, values * sizeof *p->rows_only);
   p->again = false;
   force_operands(p);
   force_running_sums(p);

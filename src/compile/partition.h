@@ -10,6 +10,10 @@
  * new value of a parameter is no epilogue of a product: a product keeps partial sums where its result goes, and so
  * could not be written over the old value.
  *
+ * A value that several loops read is stored by the first of them when that has its shape. So the forward pass stores x
+ * and GELU(x) from one tile of a product, and the loop that makes the gradient of a residual sum stores what dropout
+ * leaves of it, too.
+ *
  * Lowering may find a value that cannot be computed where the sweep put it (a reduction over another axis, a reshape
  * that is not affine): it marks the value `forced`, and the sweep is done again. */
 #ifndef HFB_COMPILE_PARTITION_H
@@ -37,6 +41,7 @@ typedef struct hfb_partition {
   bool *is_update;         /* by value id: the new value of a parameter */
   bool *is_extra;          /* by value id: stored by the loop that ends with root[id], beside that */
   bool *has_extras;        /* by value id of a root */
+  bool *rows_only;         /* by value id of a root: its loop stores what escapes, and is no epilogue */
   bool again;              /* the sweep forced a value */
 } hfb_partition;
 

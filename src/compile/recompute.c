@@ -16,10 +16,17 @@ enum {
 
 static hfb_op_class class_of(const hfb_node *node) { return hfb_op_info_of(node->op)->op_class; }
 
+static bool is_division(const hfb_node *node) {
+  return node->op == HFB_OP_DIV || node->op == HFB_OP_SQRT || node->op == HFB_OP_RSQRT;
+}
+
+static bool is_function(const hfb_node *node) {
+  return !is_division(node) && hfb_op_info_of(node->op)->tolerance == HFB_TOL_FUNCTION;
+}
+
 static int own_cost(const hfb_node *node) {
   if (node->op == HFB_OP_RANDOM_KEEP) return COST_NEVER; /* 140 instructions for a vector */
-  if (node->op == HFB_OP_DIV || node->op == HFB_OP_SQRT || node->op == HFB_OP_RSQRT) return COST_DIVISION;
-  return hfb_op_info_of(node->op)->tolerance == HFB_TOL_FUNCTION ? COST_FUNCTION : 1;
+  return is_division(node) ? COST_DIVISION : is_function(node) ? COST_FUNCTION : 1;
 }
 
 static bool is_inlinable(const hfb_value *value, const hfb_chain *chain) {
@@ -33,6 +40,7 @@ static void join(const hfb_value *value, const hfb_chain *input, hfb_chain *chai
   chain->cost += input->cost;
   if (chain->cost > COST_NEVER) chain->cost = COST_NEVER;
   chain->many_leaves |= input->many_leaves;
+  chain->has_function |= input->has_function;
   const hfb_value *leaf = input->leaf;
   if (!leaf || hfb_shape_elements(&leaf->shape) * LARGE_SHARE <= hfb_shape_elements(&value->shape)) return;
   if (chain->leaf && chain->leaf != leaf) chain->many_leaves = true;
@@ -49,7 +57,7 @@ static hfb_chain chain_of(const hfb_users *users, const bool *is_leaf, const hfb
                           const hfb_value *value) {
   const hfb_node *node = value->node;
   const hfb_op_class op_class = class_of(node);
-  hfb_chain chain = {.cost = op_class == HFB_CLASS_ELEMENTWISE ? own_cost(node) : 0};
+  hfb_chain chain = {.cost = op_class == HFB_CLASS_ELEMENTWISE ? own_cost(node) : 0, .has_function = is_function(node)};
   if (op_class == HFB_CLASS_ELEMENTWISE || op_class == HFB_CLASS_MOVE) {
     for (int i = 0; i < node->input_count; i++) join(value, &chains[node->inputs[i]->id], &chain);
   }
@@ -123,7 +131,7 @@ static bool is_candidate(const recompute *r, const hfb_value *value) {
   if (value->node->id > r->boundary || class_of(value->node) != HFB_CLASS_ELEMENTWISE) return false;
   if (!hfb_dtype_is_float(value->dtype) || hfb_users_escapes(&r->users, value)) return false;
   if (hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype) < MIN_BYTES) return false;
-  if (!chain->leaf || chain->leaf == value || !is_inlinable(value, chain)) return false;
+  if (!chain->leaf || chain->leaf == value || chain->has_function || !is_inlinable(value, chain)) return false;
   return has_user(r, value, false) && has_user(r, value, true) && is_kept_anyway(r, chain->leaf, value);
 }
 

@@ -14,6 +14,7 @@ typedef struct hfb_chain {
   bool leaf_is_tile;     /* `leaf` is a product that only this chain reads: better stored behind its epilogue */
   bool many_leaves;
   bool is_epilogue;      /* reads such a product, if need be beside other leaves */
+  bool has_function;     /* an elementary function is in it */
   int cost;              /* operations for one element, roughly */
 } hfb_chain;
 
@@ -26,7 +27,9 @@ bool hfb_chain_is_recomputed(const hfb_users *users, const hfb_chain *chains, co
 /* In a training graph (one with updates, or gradients among its outputs): a large value that the forward pass makes for
  * a product or another step, and that a step of the backward pass reads again, gets a copy of its chain there, when the
  * chain is cheap and its leaf is alive then anyway. So it need not be kept: the output of a norm, say, beside its
- * input. */
+ * input. What goes through an elementary function is kept: as operand of a product it would be made and written a
+ * second time, for a GELU 1.5 to 4 % of a step, and the product that it comes from stores both at once
+ * (partition.h). */
 hfb_status hfb_pass_recompute(const hfb_graph *graph, hfb_graph **out_graph) HFB_MUST_USE;
 
 #endif

@@ -115,8 +115,8 @@ static bool batch_to_rows(hfb_step *step) {
 /* A lone bias over the columns: the product adds it itself. */
 static void take_bias(hfb_step *step) {
   const hfb_loop *loop = step->code[0].loop;
-  if (!loop || loop->term_count != 3 || loop->terms[2].kind != HFB_TERM_OP || loop->terms[2].op != HFB_OP_ADD) return;
-  if (loop->terms[0].dtype != HFB_F32) return;
+  if (!loop || loop->store_count != 1 || loop->term_count != 3) return;
+  if (loop->terms[2].kind != HFB_TERM_OP || loop->terms[2].op != HFB_OP_ADD || loop->terms[0].dtype != HFB_F32) return;
   for (int t = 0; t < 2; t++) {
     const hfb_term *bias = &loop->terms[t], *tile = &loop->terms[1 - t];
     if (bias->kind != HFB_TERM_LOAD || tile->kind != HFB_TERM_LOAD || tile->slot != 0 || bias->slot == 0) continue;
