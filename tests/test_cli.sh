@@ -108,6 +108,11 @@ check 'test belongs to the script' usage_error './hfbench'
 # ---- list
 run list
 check 'list shows the suite' contains out 'BertForMaskedLM'
+check 'list groups: 52 of the suite' [ "$(grep -c '^[^ ]*  *suite  ' out)" = 52 ]
+check 'list groups: 19 more' [ "$(grep -c '^[^ ]*  *more  ' out)" = 19 ]
+run list --json --only ViTModel
+check 'list --json: group' contains out '"group": "more"'
+check 'list --json: the optimizer that trains it' contains out '"optimizer": "adam"'
 run list --json -k '^T5'
 check 'list --json filters' contains out '"name": "T5Small"'
 check 'list --json leaves out the others' sh -c '! grep -q Bert out'
