@@ -27,17 +27,9 @@ static const hfb_field fields[] = {
 static const hfb_bart_traits traits = {
     .embedding_norm = HFB_BART_EMBEDDING_NORM, .position_offset = 2, .decodes_input = true};
 
-static void conditional_generation(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_conditional_generation(nn, call, &traits);
-}
-
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_causal_lm(nn, call, &traits);
-}
-
 static const hfb_class_row classes[] = {
-    HFB_BART_CONDITIONAL_ROW("BartForConditionalGeneration", conditional_generation),
-    HFB_BART_CAUSAL_ROW("BartForCausalLM", causal_lm),
+    HFB_BART_CONDITIONAL_ROW("BartForConditionalGeneration"),
+    HFB_BART_CAUSAL_ROW("BartForCausalLM"),
 };
 
-HFB_FAMILY(bart, "bart", "model", fields, classes);
+HFB_FAMILY_WITH(bart, "bart", "model", fields, classes, .traits = &traits);

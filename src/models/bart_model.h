@@ -1,5 +1,5 @@
 /* BART (Lewis et al., 2019) and the models that changed it a little: the same classes over the same layers, told apart
- * by a few traits. A family file gives its configuration fields and its traits. Internal to models/. */
+ * by a few traits. A family file gives its configuration fields, its traits and its rows. Internal to models/. */
 #ifndef HFB_MODELS_BART_MODEL_H
 #define HFB_MODELS_BART_MODEL_H
 
@@ -34,16 +34,18 @@ typedef struct hfb_bart_traits {
   bool decodes_input;    /* without labels the decoder reads input_ids, shifted */
   bool cache_and_labels; /* the cache is an output even when labels are given */
   bool no_logits_bias;
-  const char *length_field; /* the longest sequence; NULL: "max_position_embeddings" */
-  const char *head;         /* of the causal class; NULL: "lm_head" */
+  const char *norm_field;    /* whether embeddings have their norm; NULL: no field says so, they have it */
+  const char *learned_field; /* whether positions are learned whatever `positions` says; NULL: no field says so */
+  const char *length_field;  /* the longest sequence; NULL: "max_position_embeddings" */
+  const char *head;          /* of the causal class; NULL: "lm_head" */
 } hfb_bart_traits;
 
-/* ..ForConditionalGeneration, ..MTModel */
-void hfb_bart_conditional_generation(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits *traits);
+/* The classes of a family whose traits are an hfb_bart_traits: ..ForConditionalGeneration, ..MTModel */
+void hfb_bart_conditional_generation(hfb_nn *nn, const hfb_call *call);
 /* The bare ..Model: encoder and decoder without a head. */
-void hfb_bart_bare_model(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits *traits);
+void hfb_bart_bare_model(hfb_nn *nn, const hfb_call *call);
 /* ..ForCausalLM: the decoder alone. It owns cross-attention weights and never runs them. */
-void hfb_bart_causal_lm(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits *traits);
+void hfb_bart_causal_lm(hfb_nn *nn, const hfb_call *call);
 
 /* ---- Tables ---- */
 
@@ -70,11 +72,14 @@ void hfb_bart_causal_lm(hfb_nn *nn, const hfb_call *call, const hfb_bart_traits 
 #define HFB_BART_CAUSAL_IGNORED HFB_BART_IGNORED " model.encoder.* model.shared.weight final_logits_bias"
 
 /* Rows of the class tables. */
-#define HFB_BART_CONDITIONAL_ROW(name, build) \
-  { name, build, HFB_BART_INPUTS, HFB_REFUSED_SEQ2SEQ, HFB_BART_TIED, HFB_BART_IGNORED }
-#define HFB_BART_BARE_ROW(name, build) \
-  { name, build, HFB_BART_BARE_INPUTS, HFB_REFUSED_SEQ2SEQ, HFB_BART_BARE_TIED, HFB_BART_BARE_IGNORED }
-#define HFB_BART_CAUSAL_ROW(name, build) \
-  { name, build, HFB_BART_CAUSAL_INPUTS, HFB_REFUSED_CAUSAL, HFB_BART_CAUSAL_TIED, HFB_BART_CAUSAL_IGNORED }
+#define HFB_BART_CONDITIONAL_ROW(name) \
+  { name, hfb_bart_conditional_generation, HFB_BART_INPUTS, HFB_REFUSED_SEQ2SEQ, HFB_BART_TIED, HFB_BART_IGNORED }
+#define HFB_BART_BARE_ROW(name) \
+  { name, hfb_bart_bare_model, HFB_BART_BARE_INPUTS, HFB_REFUSED_SEQ2SEQ, HFB_BART_BARE_TIED, HFB_BART_BARE_IGNORED }
+#define HFB_BART_CAUSAL_ROW(name)                                                               \
+  {                                                                                             \
+    name, hfb_bart_causal_lm, HFB_BART_CAUSAL_INPUTS, HFB_REFUSED_CAUSAL, HFB_BART_CAUSAL_TIED, \
+        HFB_BART_CAUSAL_IGNORED                                                                 \
+  }
 
 #endif

@@ -28,25 +28,13 @@ static const hfb_field large_fields[] = {
 
 static const hfb_bart_traits large_traits = {.pre_norm = true};
 
-static void large_conditional_generation(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_conditional_generation(nn, call, &large_traits);
-}
-
-static void large_bare_model(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_bare_model(nn, call, &large_traits);
-}
-
-static void large_causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_causal_lm(nn, call, &large_traits);
-}
-
 static const hfb_class_row large_classes[] = {
-    HFB_BART_CONDITIONAL_ROW("BlenderbotForConditionalGeneration", large_conditional_generation),
-    HFB_BART_BARE_ROW("BlenderbotModel", large_bare_model),
-    HFB_BART_CAUSAL_ROW("BlenderbotForCausalLM", large_causal_lm),
+    HFB_BART_CONDITIONAL_ROW("BlenderbotForConditionalGeneration"),
+    HFB_BART_BARE_ROW("BlenderbotModel"),
+    HFB_BART_CAUSAL_ROW("BlenderbotForCausalLM"),
 };
 
-HFB_FAMILY(blenderbot, "blenderbot", "model", large_fields, large_classes);
+HFB_FAMILY_WITH(blenderbot, "blenderbot", "model", large_fields, large_classes, .traits = &large_traits);
 
 /* ---- blenderbot-small ---- */
 
@@ -74,22 +62,10 @@ static const hfb_field small_fields[] = {
 
 static const hfb_bart_traits small_traits = {.embedding_norm = HFB_BART_EMBEDDING_TOKEN_NORM};
 
-static void small_conditional_generation(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_conditional_generation(nn, call, &small_traits);
-}
-
-static void small_bare_model(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_bare_model(nn, call, &small_traits);
-}
-
-static void small_causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_causal_lm(nn, call, &small_traits);
-}
-
 static const hfb_class_row small_classes[] = {
-    HFB_BART_CONDITIONAL_ROW("BlenderbotSmallForConditionalGeneration", small_conditional_generation),
-    HFB_BART_BARE_ROW("BlenderbotSmallModel", small_bare_model),
-    HFB_BART_CAUSAL_ROW("BlenderbotSmallForCausalLM", small_causal_lm),
+    HFB_BART_CONDITIONAL_ROW("BlenderbotSmallForConditionalGeneration"),
+    HFB_BART_BARE_ROW("BlenderbotSmallModel"),
+    HFB_BART_CAUSAL_ROW("BlenderbotSmallForCausalLM"),
 };
 
-HFB_FAMILY(blenderbot_small, "blenderbot-small", "model", small_fields, small_classes);
+HFB_FAMILY_WITH(blenderbot_small, "blenderbot-small", "model", small_fields, small_classes, .traits = &small_traits);

@@ -27,13 +27,9 @@ static const hfb_field fields[] = {
 static const hfb_bart_traits traits = {
     .pre_norm = true, .positions = HFB_BART_PADDING_SINUSOID, .cache_and_labels = true, .no_logits_bias = true};
 
-static void conditional_generation(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_conditional_generation(nn, call, &traits);
-}
-
 static const hfb_class_row classes[] = {
-    {"M2M100ForConditionalGeneration", conditional_generation, HFB_BART_INPUTS, HFB_REFUSED_SEQ2SEQ, HFB_BART_TIED,
-     "*.embed_positions.weights"},
+    {"M2M100ForConditionalGeneration", hfb_bart_conditional_generation, HFB_BART_INPUTS, HFB_REFUSED_SEQ2SEQ,
+     HFB_BART_TIED, "*.embed_positions.weights"},
 };
 
-HFB_FAMILY(m2m100, "m2m_100", "model", fields, classes);
+HFB_FAMILY_WITH(m2m100, "m2m_100", "model", fields, classes, .traits = &traits);

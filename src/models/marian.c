@@ -3,7 +3,7 @@
 
 static const hfb_field fields[] = {
     {"vocab_size", HFB_FIELD_SIZE, "58101", NULL},
-    {"decoder_vocab_size", HFB_FIELD_SIZE, "null", "null"}, /* null: vocab_size */
+    {"decoder_vocab_size", HFB_FIELD_SIZE, "null", "null"}, /* null: vocab_size, and no other */
     {"share_encoder_decoder_embeddings", HFB_FIELD_BOOL, "true", NULL},
     {"max_position_embeddings", HFB_FIELD_SIZE, "1024", NULL},
     {"d_model", HFB_FIELD_SIZE, "1024", NULL},
@@ -26,34 +26,13 @@ static const hfb_field fields[] = {
 
 static const hfb_bart_traits traits = {.positions = HFB_BART_FROZEN_SINUSOID};
 
-/* The classes make all tables of vocab_size rows; with another decoder_vocab_size they stop at the loss. */
-static bool vocabularies_agree(hfb_nn *nn, const hfb_call *call) {
-  int64_t vocab = hfb_call_int(call, "vocab_size"), decoder_vocab = hfb_call_int(call, "decoder_vocab_size");
-  if (decoder_vocab < 0 || decoder_vocab == vocab) return true;
-  hfb_builder_fail(nn->b, HFB_UNSUPPORTED, "decoder_vocab_size %lld other than vocab_size %lld is not implemented",
-                   (long long)decoder_vocab, (long long)vocab);
-  return false;
-}
-
-static void translation(hfb_nn *nn, const hfb_call *call) {
-  if (vocabularies_agree(nn, call)) hfb_bart_conditional_generation(nn, call, &traits);
-}
-
-static void bare_model(hfb_nn *nn, const hfb_call *call) {
-  if (vocabularies_agree(nn, call)) hfb_bart_bare_model(nn, call, &traits);
-}
-
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  if (vocabularies_agree(nn, call)) hfb_bart_causal_lm(nn, call, &traits);
-}
-
 /* With share_encoder_decoder_embeddings false the head is tied to the decoder's own table. */
 #define TIED HFB_BART_TIED " lm_head.weight=model.decoder.embed_tokens.weight"
 
 static const hfb_class_row classes[] = {
-    {"MarianMTModel", translation, HFB_BART_INPUTS, HFB_REFUSED_SEQ2SEQ, TIED, HFB_BART_IGNORED},
-    HFB_BART_BARE_ROW("MarianModel", bare_model),
-    HFB_BART_CAUSAL_ROW("MarianForCausalLM", causal_lm),
+    {"MarianMTModel", hfb_bart_conditional_generation, HFB_BART_INPUTS, HFB_REFUSED_SEQ2SEQ, TIED, HFB_BART_IGNORED},
+    HFB_BART_BARE_ROW("MarianModel"),
+    HFB_BART_CAUSAL_ROW("MarianForCausalLM"),
 };
 
-HFB_FAMILY(marian, "marian", "model", fields, classes);
+HFB_FAMILY_WITH(marian, "marian", "model", fields, classes, .traits = &traits);

@@ -28,17 +28,9 @@ static const hfb_bart_traits traits = {.pre_norm = true,
                                        .shift = HFB_BART_SHIFT_ROTATE,
                                        .decodes_input = true};
 
-static void conditional_generation(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_conditional_generation(nn, call, &traits);
-}
-
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_causal_lm(nn, call, &traits);
-}
-
 static const hfb_class_row classes[] = {
-    HFB_BART_CONDITIONAL_ROW("MBartForConditionalGeneration", conditional_generation),
-    HFB_BART_CAUSAL_ROW("MBartForCausalLM", causal_lm),
+    HFB_BART_CONDITIONAL_ROW("MBartForConditionalGeneration"),
+    HFB_BART_CAUSAL_ROW("MBartForCausalLM"),
 };
 
-HFB_FAMILY(mbart, "mbart", "model", fields, classes);
+HFB_FAMILY_WITH(mbart, "mbart", "model", fields, classes, .traits = &traits);

@@ -24,22 +24,10 @@ static const hfb_field fields[] = {
 
 static const hfb_bart_traits traits = {.pre_norm = true, .positions = HFB_BART_FROZEN_SINUSOID};
 
-static void conditional_generation(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_conditional_generation(nn, call, &traits);
-}
-
-static void bare_model(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_bare_model(nn, call, &traits);
-}
-
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_causal_lm(nn, call, &traits);
-}
-
 static const hfb_class_row classes[] = {
-    HFB_BART_CONDITIONAL_ROW("PegasusForConditionalGeneration", conditional_generation),
-    HFB_BART_BARE_ROW("PegasusModel", bare_model),
-    HFB_BART_CAUSAL_ROW("PegasusForCausalLM", causal_lm),
+    HFB_BART_CONDITIONAL_ROW("PegasusForConditionalGeneration"),
+    HFB_BART_BARE_ROW("PegasusModel"),
+    HFB_BART_CAUSAL_ROW("PegasusForCausalLM"),
 };
 
-HFB_FAMILY(pegasus, "pegasus", "model", fields, classes);
+HFB_FAMILY_WITH(pegasus, "pegasus", "model", fields, classes, .traits = &traits);

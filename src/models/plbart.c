@@ -28,17 +28,9 @@ static const hfb_bart_traits traits = {.embedding_norm = HFB_BART_EMBEDDING_NORM
                                        .decodes_input = true,
                                        .cache_and_labels = true};
 
-static void conditional_generation(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_conditional_generation(nn, call, &traits);
-}
-
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_causal_lm(nn, call, &traits);
-}
-
 static const hfb_class_row classes[] = {
-    HFB_BART_CONDITIONAL_ROW("PLBartForConditionalGeneration", conditional_generation),
-    HFB_BART_CAUSAL_ROW("PLBartForCausalLM", causal_lm),
+    HFB_BART_CONDITIONAL_ROW("PLBartForConditionalGeneration"),
+    HFB_BART_CAUSAL_ROW("PLBartForCausalLM"),
 };
 
-HFB_FAMILY(plbart, "plbart", "model", fields, classes);
+HFB_FAMILY_WITH(plbart, "plbart", "model", fields, classes, .traits = &traits);

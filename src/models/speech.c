@@ -82,8 +82,8 @@ static hfb_init kaiming(int64_t fan_in) {
   return hfb_init_normal(sqrt(2 / (double)fan_in));
 }
 
-static hfb_value *conv_layer(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits, int64_t index,
-                             hfb_value *x) {
+static hfb_value *conv_layer(hfb_nn *nn, const hfb_call *call, int64_t index, hfb_value *x) {
+  const hfb_speech_traits *traits = call->traits;
   if (x == NULL) return NULL;
   bool per_channel = strcmp(hfb_call_text(call, "feat_extract_norm"), "group") == 0;
   int64_t kernel = hfb_call_size_at(call, "conv_kernel", index), fan_in = x->shape.dim[2] * kernel;
@@ -106,7 +106,7 @@ static hfb_value *conv_layer(hfb_nn *nn, const hfb_call *call, const hfb_speech_
 }
 
 /* [B,samples] -> [B,T,C]. */
-static hfb_value *extract_features(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits) {
+static hfb_value *extract_features(hfb_nn *nn, const hfb_call *call) {
   int64_t layers = conv_layers(call);
   if (layers == 0 || hfb_config_size_count(call->config, "conv_kernel") != layers ||
       hfb_config_size_count(call->config, "conv_stride") != layers) {
@@ -123,11 +123,12 @@ static hfb_value *extract_features(hfb_nn *nn, const hfb_call *call, const hfb_s
     return NULL;
   }
   hfb_value *x = hfb_reshape(nn->b, hfb_call_arg(call, "input_values"), 3, (int64_t[]){call->batch, call->length, 1});
-  for (int64_t i = 0; i < layers; i++) x = conv_layer(nn, call, traits, i, x);
+  for (int64_t i = 0; i < layers; i++) x = conv_layer(nn, call, i, x);
   return x;
 }
 
-static hfb_value *project_features(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits, speech *out) {
+static hfb_value *project_features(hfb_nn *nn, const hfb_call *call, speech *out) {
+  const hfb_speech_traits *traits = call->traits;
   if (out->features == NULL) return NULL;
   bool with_norm = !hfb_config_has(call->config, "feat_proj_layer_norm") || hfb_call_bool(call, "feat_proj_layer_norm");
   int64_t in = out->features->shape.dim[2], width = hfb_call_int(call, "hidden_size");
@@ -187,7 +188,8 @@ static hfb_value *weight_scale(hfb_nn *nn, hfb_value *g, hfb_value *v) {
   return hfb_div(b, hfb_reshape(b, g, 1, (int64_t[]){-1}), hfb_unary(b, HFB_OP_SQRT, squares));
 }
 
-static hfb_value *position_embedding(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits, hfb_value *x) {
+static hfb_value *position_embedding(hfb_nn *nn, const hfb_call *call, hfb_value *x) {
+  const hfb_speech_traits *traits = call->traits;
   hfb_builder *b = nn->b;
   int64_t width = hfb_call_int(call, "hidden_size"), kernel = hfb_call_int(call, "num_conv_pos_embeddings");
   int64_t groups = hfb_call_int(call, "num_conv_pos_embedding_groups"), own = width / groups;
@@ -255,7 +257,7 @@ static hfb_value *stable_layer(hfb_nn *nn, const hfb_call *call, hfb_value *x, h
   return hfb_add(nn->b, x, feed_forward(nn, call, hfb_nn_layer_norm(nn, "final_layer_norm", x, eps)));
 }
 
-static void encode(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits, hfb_value *x, speech *out) {
+static void encode(hfb_nn *nn, const hfb_call *call, hfb_value *x, speech *out) {
   bool stable = hfb_call_bool(call, "do_stable_layer_norm");
   int64_t count = hfb_call_int(call, "num_hidden_layers"), width = hfb_call_int(call, "hidden_size");
   double eps = hfb_call_float(call, "layer_norm_eps");
@@ -264,7 +266,7 @@ static void encode(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *tr
   if (keep != NULL) keep = hfb_reshape(nn->b, keep, 4, (int64_t[]){call->batch, 1, 1, x->shape.dim[1]});
   hfb_scope_push(nn->b, "encoder");
   x = without_padding(nn, call, x, out->keep);
-  x = hfb_add(nn->b, x, position_embedding(nn, call, traits, x));
+  x = hfb_add(nn->b, x, position_embedding(nn, call, x));
   if (stable)
     hfb_nn_layer_norm_declare(nn, "layer_norm", width);
   else
@@ -285,32 +287,35 @@ static void encode(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *tr
 }
 
 /* Under the caller's scope. */
-static speech run_model(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits) {
+static speech run_model(hfb_nn *nn, const hfb_call *call) {
+  const hfb_speech_traits *traits = call->traits;
   speech out = {0};
   nn->init_std = hfb_call_float(call, "initializer_range");
   hfb_call_check_heads(nn, call, "hidden_size", "num_attention_heads");
   frame_grid grid = grid_of(call);
   hfb_value *vector = hiding_vector(nn, call), *samples = sample_count(nn, call);
-  out.features = extract_features(nn, call, traits);
+  out.features = extract_features(nn, call);
   if (out.features == NULL) return out;
   out.keep = kept_frames(nn, &grid, samples, out.features->shape.dim[1]);
   hfb_value *lengths = traits->spans_know_lengths && out.keep != NULL ? count_true(nn, out.keep) : NULL;
-  hfb_value *x = project_features(nn, call, traits, &out);
-  encode(nn, call, traits, hide(nn, call, x, vector, lengths), &out);
+  hfb_value *x = project_features(nn, call, &out);
+  encode(nn, call, hide(nn, call, x, vector, lengths), &out);
   return out;
 }
 
-static speech run_inner_model(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits) {
+static speech run_inner_model(hfb_nn *nn, const hfb_call *call) {
+  const hfb_speech_traits *traits = call->traits;
   hfb_scope_push(nn->b, "%s", traits->prefix);
-  speech out = run_model(nn, call, traits);
+  speech out = run_model(nn, call);
   hfb_scope_pop(nn->b);
   return out;
 }
 
 /* ---- Classes ---- */
 
-void hfb_speech_bare_model(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits) {
-  speech out = run_model(nn, call, traits);
+void hfb_speech_bare_model(hfb_nn *nn, const hfb_call *call) {
+  const hfb_speech_traits *traits = call->traits;
+  speech out = run_model(nn, call);
   hfb_output_add(nn->b, "last_hidden_state", out.frames);
   if (traits->spans_know_lengths) hfb_output_add(nn->b, "extract_features", out.features);
 }
@@ -323,8 +328,8 @@ static hfb_value *frame_counts(hfb_nn *nn, const hfb_call *call, int64_t frames)
   return count_true(nn, frames_within(nn, &grid, samples, frames, 0));
 }
 
-void hfb_speech_ctc(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits) {
-  hfb_value *x = run_inner_model(nn, call, traits).frames;
+void hfb_speech_ctc(hfb_nn *nn, const hfb_call *call) {
+  hfb_value *x = run_inner_model(nn, call).frames;
   x = hfb_nn_dropout(nn, x, hfb_call_float(call, "final_dropout"));
   hfb_value *logits = hfb_nn_linear(nn, "lm_head", x, hfb_call_int(call, "vocab_size"), true);
   if (logits == NULL) return;
@@ -377,13 +382,13 @@ static hfb_value *class_labels(hfb_nn *nn, const hfb_call *call) {
   return NULL;
 }
 
-void hfb_speech_sequence_classification(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits) {
+void hfb_speech_sequence_classification(hfb_nn *nn, const hfb_call *call) {
   int64_t layers = hfb_call_int(call, "num_hidden_layers") + 1;
   hfb_value *weights = NULL;
   if (hfb_call_bool(call, "use_weighted_layer_sum")) {
     weights = hfb_parameter(nn->b, "layer_weights", hfb_shape_of(1, &layers), hfb_init_constant(1 / (double)layers));
   }
-  speech model = run_inner_model(nn, call, traits);
+  speech model = run_inner_model(nn, call);
   hfb_value *x = weights == NULL ? model.frames : weighted_layers(nn, call, &model, weights);
   x = hfb_nn_linear(nn, "projector", x, hfb_call_int(call, "classifier_proj_size"), true);
   x = pool_frames(nn, call, x, model.keep);

@@ -12,10 +12,10 @@ typedef struct hfb_speech_traits {
   bool scaled_init;         /* starting values of convolutions and projection by their fan-in, as Wav2Vec2 has them */
 } hfb_speech_traits;
 
-/* The bare model; the others with a head on it. */
-void hfb_speech_bare_model(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits);
-void hfb_speech_ctc(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits);
-void hfb_speech_sequence_classification(hfb_nn *nn, const hfb_call *call, const hfb_speech_traits *traits);
+/* The classes of a family whose traits are an hfb_speech_traits: the bare model, the others with a head on it. */
+void hfb_speech_bare_model(hfb_nn *nn, const hfb_call *call);
+void hfb_speech_ctc(hfb_nn *nn, const hfb_call *call);
+void hfb_speech_sequence_classification(hfb_nn *nn, const hfb_call *call);
 
 /* Fields of both configurations. conv_kernel and conv_stride have an entry for each of conv_dim. */
 #define HFB_SPEECH_FIELDS                                                                                            \

@@ -22,13 +22,9 @@ static const hfb_field fields[] = {
 static const hfb_bart_traits traits = {
     .positions = HFB_BART_STORED_PADDING_SINUSOID, .position_offset = 2, .length_field = "max_target_positions"};
 
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  hfb_bart_causal_lm(nn, call, &traits);
-}
-
 static const hfb_class_row classes[] = {
-    {"Speech2Text2ForCausalLM", causal_lm, HFB_BART_CAUSAL_INPUTS, HFB_REFUSED_CAUSAL,
+    {"Speech2Text2ForCausalLM", hfb_bart_causal_lm, HFB_BART_CAUSAL_INPUTS, HFB_REFUSED_CAUSAL,
      "lm_head.weight=model.decoder.embed_tokens.weight", ""},
 };
 
-HFB_FAMILY(speech_to_text_2, "speech_to_text_2", "model", fields, classes);
+HFB_FAMILY_WITH(speech_to_text_2, "speech_to_text_2", "model", fields, classes, .traits = &traits);

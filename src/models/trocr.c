@@ -22,21 +22,19 @@ static const hfb_field fields[] = {
     HFB_BART_COMMON_FIELDS,
 };
 
-static void causal_lm(hfb_nn *nn, const hfb_call *call) {
-  bool learned = hfb_call_bool(call, "use_learned_position_embeddings");
-  hfb_bart_traits traits = {.norm_first = true,
-                            .positions = learned ? HFB_BART_LEARNED : HFB_BART_PADDING_SINUSOID,
-                            .position_offset = 2,
-                            .head = "output_projection"};
-  if (hfb_call_bool(call, "layernorm_embedding")) traits.embedding_norm = HFB_BART_EMBEDDING_NORM;
-  hfb_bart_causal_lm(nn, call, &traits);
-}
+static const hfb_bart_traits traits = {.norm_first = true,
+                                       .embedding_norm = HFB_BART_EMBEDDING_NORM,
+                                       .norm_field = "layernorm_embedding",
+                                       .positions = HFB_BART_PADDING_SINUSOID,
+                                       .learned_field = "use_learned_position_embeddings",
+                                       .position_offset = 2,
+                                       .head = "output_projection"};
 
 #define TIED    "output_projection.weight=model.decoder.embed_tokens.weight"
 #define IGNORED "*.embed_positions._float_tensor *.embed_positions.weights"
 
 static const hfb_class_row classes[] = {
-    {"TrOCRForCausalLM", causal_lm, HFB_BART_CAUSAL_INPUTS, HFB_REFUSED_CAUSAL, TIED, IGNORED},
+    {"TrOCRForCausalLM", hfb_bart_causal_lm, HFB_BART_CAUSAL_INPUTS, HFB_REFUSED_CAUSAL, TIED, IGNORED},
 };
 
-HFB_FAMILY(trocr, "trocr", "model", fields, classes);
+HFB_FAMILY_WITH(trocr, "trocr", "model", fields, classes, .traits = &traits);
