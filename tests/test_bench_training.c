@@ -188,9 +188,9 @@ static void test_engines_pass(void **state) {
     measured m = measure_pass(&job);
     check_rows_of_tensors(&m.row);
     assert_true(real_of(&m.row, HFB_COLUMN_TENSORS_BY_RMSE) <= 0.05 * real_of(&m.row, HFB_COLUMN_TENSORS_TOTAL));
-    assert_true(real_of(&m.row, HFB_COLUMN_ERROR_BACKEND) < 1e-2);
+    assert_true(real_of(&m.row, HFB_COLUMN_ERROR_BACKEND) < 1e-3); /* below 7e-5 for four seeds */
     assert_true(real_of(&m.row, HFB_COLUMN_ERROR_BACKEND) > 0); /* float32 is not float64 */
-    assert_true(real_of(&m.row, HFB_COLUMN_GRADIENT_CHECK) < 1e-6);
+    assert_true(real_of(&m.row, HFB_COLUMN_GRADIENT_CHECK) < 1e-7);
     assert_true(isfinite(real_of(&m.row, HFB_COLUMN_LOSS)));
     assert_string_equal(hfb_row_get_text(&m.row, HFB_COLUMN_OPTIMIZER), "adam");
     assert_string_equal(hfb_row_get_text(&m.row, HFB_COLUMN_DROPOUT), "on");
