@@ -36,6 +36,9 @@ static const hfb_field v2_fields[] = {
     {"conv_act", HFB_FIELD_ACTIVATION, "tanh", NULL},
 };
 
+static const hfb_deberta_traits v1_traits = {.v2 = false};
+static const hfb_deberta_traits v2_traits = {.v2 = true};
+
 /* DebertaModel; v2's is registered as "deberta" too. */
 static hfb_bert_states model(hfb_nn *nn, const hfb_call *call) {
   hfb_bert_states states = {0};
@@ -147,5 +150,5 @@ static const hfb_class_row v2_classes[] = {
     {"DebertaV2ForMultipleChoice", multiple_choice, HFB_BERT_INPUTS, REFUSED, "", IGNORED},
 };
 
-HFB_FAMILY(deberta, "deberta", "deberta", v1_fields, v1_classes);
-HFB_FAMILY(deberta_v2, "deberta-v2", "deberta", v2_fields, v2_classes);
+HFB_FAMILY_WITH(deberta, "deberta", "deberta", v1_fields, v1_classes, .traits = &v1_traits);
+HFB_FAMILY_WITH(deberta_v2, "deberta-v2", "deberta", v2_fields, v2_classes, .traits = &v2_traits);

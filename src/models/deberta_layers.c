@@ -6,7 +6,8 @@
 #include "models/bert_layers.h"
 
 static bool is_v2(const hfb_call *call) {
-  return strcmp(hfb_config_model_type(call->config), "deberta-v2") == 0;
+  const hfb_deberta_traits *traits = call->traits;
+  return traits->v2;
 }
 
 /* DebertaLayerNorm, as its own kernels: weight * (x - mean) / sqrt(variance + eps) + bias. v2 has nn.LayerNorm. */

@@ -1,8 +1,12 @@
-/* The modules of DeBERTa and DeBERTa-v2. The versions are told apart by the configuration's model type. */
+/* The modules of DeBERTa and DeBERTa-v2, for families whose traits are an hfb_deberta_traits. */
 #ifndef HFB_MODELS_DEBERTA_LAYERS_H
 #define HFB_MODELS_DEBERTA_LAYERS_H
 
 #include "models/family.h"
+
+typedef struct hfb_deberta_traits {
+  bool v2; /* nn.LayerNorm, projections of their own for q, k and v, buckets of distances, a convolution */
+} hfb_deberta_traits;
 
 /* Call both under the model's scope ("deberta"). */
 /* Word, position and token type, norm, zeros at masked tokens, dropout: [B,S,D]; *out_words is the word table. */
