@@ -299,6 +299,39 @@ static void ids_outside_their_table_are_refused(void **state) {
   release_graph(&b);
 }
 
+/* Both engines refuse what is not the graph's: said by name, and before an element is read. The block has no more than
+ * the expanded row, so that address sanitizers see who reads on. */
+static void inputs_that_do_not_fit_are_refused(void **state) {
+  (void)state;
+  static const hfb_shape wanted = {.rank = 2, .dim = {2, 3}}, turned = {.rank = 2, .dim = {3, 2}};
+  bound_graph b = bind_text("graph \"ids\" {\n%0 = input(name=\"ids\") : i64[2,3]\n" PARAMETER("1", "table", "5,4")
+                            "%2 = embedding(%1, %0; padding_idx=-1) : f32[2,3,4]\noutput \"y\" = %2\n}\n", 5);
+  int64_t *row = calloc(3, sizeof *row);
+  assert_non_null(row);
+  hfb_tensor expanded = hfb_tensor_borrow(HFB_I64, &wanted, row), wrong_table = b.parameters[0];
+  expanded.strides[0] = 0;
+  wrong_table.strides[0] = 1;
+  wrong_table.strides[1] = 5;
+  const struct {
+    hfb_tensor ids, table;
+    const char *message;
+  } cases[] = {{expanded, b.parameters[0], "ids must be row-major; copy it first"},
+               {hfb_tensor_borrow(HFB_BOOL, &wanted, row), b.parameters[0], "ids must be i64[2,3], but bool[2,3]"},
+               {hfb_tensor_borrow(HFB_I64, &turned, row), b.parameters[0], "ids must be i64[2,3], but i64[3,2]"},
+               {b.inputs[0], wrong_table, "table must be row-major; copy it first"},
+               {b.inputs[0], b.inputs[0], "table must be f32[5,4], but i64[2,3]"}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    const hfb_backend *const engines[] = {hfb_backend_native(), hfb_backend_eager()};
+    for (size_t e = 0; e < 2; e++) {
+      hfb_tensor output;
+      assert_int_equal(run_backend(engines[e], b.graph, &cases[i].ids, &cases[i].table, &output), HFB_MISMATCH);
+      if (!strstr(hfb_error_message(), cases[i].message)) fail_msg("%s: %s", engines[e]->name, hfb_error_message());
+    }
+  }
+  free(row);
+  release_graph(&b);
+}
+
 /* Peak memory of a run is what was planned, and all of it comes back. */
 static void memory_is_as_planned(void **state) {
   (void)state;
@@ -389,6 +422,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(anything_can_be_an_output),
       cmocka_unit_test(parameters_can_change_between_runs),
       cmocka_unit_test(ids_outside_their_table_are_refused),
+      cmocka_unit_test(inputs_that_do_not_fit_are_refused),
       cmocka_unit_test(memory_is_as_planned),
       cmocka_unit_test(failing_allocations_are_reported),
       cmocka_unit_test(without_a_compiler_it_says_so),

@@ -179,9 +179,7 @@ static hfb_status native_compile(const hfb_graph *graph, hfb_device *device, con
 static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *parameters) {
   hfb_program_release_packed(p);
   for (int i = 0; i < p->graph->parameter_count; i++) {
-    if (!hfb_tensor_is_contiguous(&parameters[i])) {
-      return HFB_FAIL(HFB_INVALID_ARGUMENT, "parameter %d is not row-major; copy it first", i);
-    }
+    HFB_TRY(hfb_tensor_check_bound(&parameters[i], p->graph->parameters[i]));
     p->storages[p->graph->parameters[i]->id] = parameters[i].data;
   }
   for (int i = 0; i < p->graph->update_count; i++) {
@@ -346,12 +344,11 @@ static hfb_status run_in_memory(hfb_program *p, hfb_tensor *outputs) {
 }
 
 static hfb_status native_run(hfb_program *p, const hfb_tensor *inputs, hfb_tensor *outputs) {
-  HFB_TRY(check_ids(p, inputs));
   for (int i = 0; i < p->graph->input_count; i++) {
-    if (!hfb_tensor_is_contiguous(&inputs[i]))
-      return HFB_FAIL(HFB_INVALID_ARGUMENT, "input %d is not row-major; copy it first", i);
+    HFB_TRY(hfb_tensor_check_bound(&inputs[i], p->graph->inputs[i]));
     p->storages[p->graph->inputs[i]->id] = inputs[i].data;
   }
+  HFB_TRY(check_ids(p, inputs)); /* reads them as row-major */
   const hfb_shape all = {.rank = 1, .dim = {p->schedule->output_bytes}};
   HFB_TRY(hfb_tensor_create(p->device, HFB_BOOL, &all, &p->output_memory));
   hfb_status status = run_in_memory(p, outputs);

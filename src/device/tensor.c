@@ -69,6 +69,18 @@ size_t hfb_tensor_bytes(const hfb_tensor *tensor) {
   return (size_t)hfb_shape_elements(&tensor->shape) * hfb_dtype_bytes(tensor->dtype);
 }
 
+hfb_status hfb_tensor_check_bound(const hfb_tensor *tensor, const hfb_value *value) {
+  const char *name = hfb_node_text(value->node, HFB_ATTR_NAME, "");
+  if (tensor->dtype != value->dtype || !hfb_shape_equal(&tensor->shape, &value->shape)) {
+    char wanted[HFB_SHAPE_TEXT_BYTES], got[HFB_SHAPE_TEXT_BYTES];
+    return HFB_FAIL(HFB_MISMATCH, "%s must be %s%s, but %s%s was given", name, hfb_dtype_name(value->dtype),
+                    hfb_shape_print(&value->shape, wanted, sizeof(wanted)), hfb_dtype_name(tensor->dtype),
+                    hfb_shape_print(&tensor->shape, got, sizeof(got)));
+  }
+  if (!hfb_tensor_is_contiguous(tensor)) return HFB_FAIL(HFB_MISMATCH, "%s must be row-major; copy it first", name);
+  return HFB_OK;
+}
+
 hfb_status hfb_tensor_clone(const hfb_tensor *tensor, hfb_device *device, hfb_tensor *out_copy) {
   HFB_TRY(hfb_tensor_create(device, tensor->dtype, &tensor->shape, out_copy));
   hfb_status status = hfb_tensor_copy(tensor, out_copy, hfb_device_pool(device));

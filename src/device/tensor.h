@@ -3,7 +3,7 @@
 #define HFB_DEVICE_TENSOR_H
 
 #include "device/device.h"
-#include "ir/dtype.h"
+#include "ir/graph.h"
 
 typedef struct hfb_buffer hfb_buffer; /* reference-counted, thread-safe counts */
 
@@ -31,6 +31,10 @@ int hfb_tensor_references(const hfb_tensor *tensor);
 
 bool hfb_tensor_is_contiguous(const hfb_tensor *tensor); /* row-major without gaps; size-1 dimensions do not matter */
 size_t hfb_tensor_bytes(const hfb_tensor *tensor);       /* elements * dtype bytes */
+
+/* HFB_MISMATCH unless the tensor has the dtype and shape of a graph's input or parameter, whose name is in the message,
+ * and is row-major. Reads no element. */
+hfb_status hfb_tensor_check_bound(const hfb_tensor *tensor, const hfb_value *value) HFB_MUST_USE;
 
 /* Copies elements between tensors of equal shape, any strides, without overlap; converts between all dtypes as
  * hfb_convert_row (device/convert.h) says. Parallel on `pool` (may be NULL). */

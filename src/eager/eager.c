@@ -76,23 +76,10 @@ static hfb_status compile(const hfb_graph *graph, hfb_device *device, const hfb_
   return HFB_OK;
 }
 
-/* Inputs and parameters must be what the graph says, row-major. */
-static hfb_status check_bound(const hfb_tensor *tensor, const hfb_value *value) {
-  const char *name = hfb_node_text(value->node, HFB_ATTR_NAME, "");
-  if (tensor->dtype != value->dtype || !hfb_shape_equal(&tensor->shape, &value->shape)) {
-    char wanted[HFB_SHAPE_TEXT_BYTES], got[HFB_SHAPE_TEXT_BYTES];
-    return HFB_FAIL(HFB_MISMATCH, "%s must be %s%s, but %s%s was given", name, hfb_dtype_name(value->dtype),
-                    hfb_shape_print(&value->shape, wanted, sizeof(wanted)), hfb_dtype_name(tensor->dtype),
-                    hfb_shape_print(&tensor->shape, got, sizeof(got)));
-  }
-  if (!hfb_tensor_is_contiguous(tensor)) return HFB_FAIL(HFB_MISMATCH, "%s must be row-major; copy it first", name);
-  return HFB_OK;
-}
-
 static hfb_status bind_parameters(hfb_program *program, const hfb_tensor *parameters) {
   eager_program *self = (eager_program *)program;
   for (int i = 0; i < self->graph->parameter_count; i++) {
-    HFB_TRY(check_bound(&parameters[i], self->graph->parameters[i]));
+    HFB_TRY(hfb_tensor_check_bound(&parameters[i], self->graph->parameters[i]));
     self->parameters[i] = parameters[i];
   }
   self->is_bound = true;
@@ -205,7 +192,9 @@ static hfb_status run(hfb_program *program, const hfb_tensor *inputs, hfb_tensor
   if (!self->is_bound) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "%s runs before its parameters are bound", self->graph->name);
   }
-  for (int i = 0; i < self->graph->input_count; i++) HFB_TRY(check_bound(&inputs[i], self->graph->inputs[i]));
+  for (int i = 0; i < self->graph->input_count; i++) {
+    HFB_TRY(hfb_tensor_check_bound(&inputs[i], self->graph->inputs[i]));
+  }
   self->inputs = inputs;
   hfb_status status = HFB_OK;
   for (int i = 0; i < self->plan.step_count && status == HFB_OK; i++) status = run_step(self, &self->plan.steps[i]);
