@@ -171,6 +171,36 @@ static void fill_scratch(void *context, int64_t index, int worker) {
   memset(hfb_pool_scratch(pool, worker), (int)index, 1000);
 }
 
+/* The indices of one share wait for those of all others: nobody can take from another share before its worker came. */
+typedef struct shares {
+  atomic_int begun;
+  int size, each;
+  atomic_int taken_by_others;
+} shares;
+
+static void begin_share(void *context, int64_t index, int worker) {
+  shares *s = context;
+  if (index % s->each != 0) return;
+  if (index / s->each != worker) atomic_fetch_add(&s->taken_by_others, 1);
+  atomic_fetch_add(&s->begun, 1);
+  while (atomic_load(&s->begun) < s->size) usleep(10);
+}
+
+static void test_every_worker_begins_with_its_share(void **state) {
+  (void)state;
+  for (int size = 2; size <= 5; size++) {
+    for (int each = 1; each <= 40; each += 13) {
+      shares s = {.size = size, .each = each};
+      hfb_pool *pool;
+      assert_int_equal(hfb_pool_create(size, &pool), HFB_OK);
+      hfb_pool_run(pool, (int64_t)size * each, begin_share, &s);
+      assert_int_equal(atomic_load(&s.begun), size);
+      assert_int_equal(atomic_load(&s.taken_by_others), 0);
+      hfb_pool_destroy(pool);
+    }
+  }
+}
+
 static void test_scratch(void **state) {
   (void)state;
   hfb_pool *pool;
@@ -312,7 +342,7 @@ static void test_creation_survives_failing_allocations(void **state) {
     assert_int_equal(status, HFB_OUT_OF_MEMORY);
     failures++;
   }
-  assert_int_equal(failures, 3);
+  assert_int_equal(failures, 4);
 }
 
 int main(void) {
@@ -324,6 +354,7 @@ int main(void) {
       cmocka_unit_test(test_many_jobs_with_random_pauses),
       cmocka_unit_test(test_huge_count),
       cmocka_unit_test(test_all_workers_run_at_once),
+      cmocka_unit_test(test_every_worker_begins_with_its_share),
       cmocka_unit_test(test_scratch),
       cmocka_unit_test(test_scratch_of_a_job),
       cmocka_unit_test(test_scratch_that_workers_share),

@@ -1,4 +1,7 @@
-/* The pool hands a job over through a gate: the caller opens it, workers that arrive while it is open go in, and the
+/* Every worker has a share of a job's indices, a range that depends on nothing but their number, and takes from it first:
+ * rows that one kernel left in a core's caches are read there by the next. Who is done takes from the others' shares.
+ *
+ * The pool hands a job over through a gate: the caller opens it, workers that arrive while it is open go in, and the
  * caller closes it when no index is left and waits only for those inside. A worker that the operating system wakes
  * late finds the gate shut and costs the job nothing, which matters when another process holds its core.
  *
@@ -42,11 +45,18 @@ typedef struct hfb_pool_worker {
   int index;
 } hfb_pool_worker;
 
+/* The indices of a job that are a worker's to begin with. */
+typedef struct hfb_pool_share {
+  _Alignas(CACHE_LINE_BYTES) _Atomic int64_t next;
+  int64_t end;
+} hfb_pool_share;
+
 struct hfb_pool {
   int size;
   int started_count; /* threads that exist; below size - 1 only when creation failed half-way */
   int64_t spin_ns;   /* 0 when there are more workers than processors: spinning would hold up the work */
   hfb_pool_worker *workers;
+  hfb_pool_share *shares; /* by worker; of the job */
   char *scratch;
   size_t scratch_stride;
   size_t noted_bytes; /* the most that a job takes beside it */
@@ -54,7 +64,6 @@ struct hfb_pool {
   /* The job. Written by the caller while the gate is shut and nobody is inside. */
   hfb_task_fn task;
   void *context;
-  int64_t count;
   int64_t chunk;
 
   _Alignas(CACHE_LINE_BYTES) _Atomic uint32_t generation; /* futex: counts jobs */
@@ -62,7 +71,6 @@ struct hfb_pool {
   atomic_bool is_ending;
   _Alignas(CACHE_LINE_BYTES) _Atomic uint32_t gate; /* futex */
   atomic_bool caller_sleeps;
-  _Alignas(CACHE_LINE_BYTES) _Atomic int64_t next_index;
 };
 
 static void cpu_pause(void) {
@@ -120,12 +128,18 @@ static void leave_float_mode(uint64_t mode) {
 #endif
 }
 
-static void take_indices(hfb_pool *pool, int worker) {
-  for (;;) {
-    int64_t first = atomic_fetch_add_explicit(&pool->next_index, pool->chunk, memory_order_relaxed);
-    if (first >= pool->count) return;
-    int64_t end = pool->count - first < pool->chunk ? pool->count : first + pool->chunk;
+static void take_share(hfb_pool *pool, hfb_pool_share *share, int worker) {
+  /* Looked at before it is written: a share that is done stays in the caches of all who pass by. */
+  while (atomic_load_explicit(&share->next, memory_order_relaxed) < share->end) {
+    const int64_t first = atomic_fetch_add_explicit(&share->next, pool->chunk, memory_order_relaxed);
+    const int64_t end = share->end - first < pool->chunk ? share->end : first + pool->chunk;
     for (int64_t index = first; index < end; index++) pool->task(pool->context, index, worker);
+  }
+}
+
+static void take_indices(hfb_pool *pool, int worker) {
+  for (int i = 0; i < pool->size; i++) {
+    take_share(pool, &pool->shares[(worker + i) % pool->size], worker);
   }
 }
 
@@ -188,6 +202,18 @@ static void wait_for_workers(hfb_pool *pool) {
   }
 }
 
+/* Shares differ by one index at most. */
+static void share_out(hfb_pool *pool, int64_t count) {
+  const int64_t least = count / pool->size, more = count % pool->size;
+  int64_t next = 0;
+  for (int i = 0; i < pool->size; i++) {
+    hfb_pool_share *share = &pool->shares[i];
+    atomic_store_explicit(&share->next, next, memory_order_relaxed);
+    next += least + (i < more);
+    share->end = next;
+  }
+}
+
 static void run_alone(int64_t count, hfb_task_fn task, void *context) {
   const uint64_t mode = enter_float_mode();
   for (int64_t index = 0; index < count; index++) task(context, index, 0);
@@ -202,10 +228,9 @@ void hfb_pool_run(hfb_pool *pool, int64_t count, hfb_task_fn task, void *context
   assert(atomic_load_explicit(&pool->gate, memory_order_relaxed) == 0 && "hfb_pool_run is not reentrant");
   pool->task = task;
   pool->context = context;
-  pool->count = count;
   int64_t chunk = count / ((int64_t)CHUNKS_PER_WORKER * pool->size);
   pool->chunk = chunk > 1 ? chunk : 1;
-  atomic_store_explicit(&pool->next_index, 0, memory_order_relaxed);
+  share_out(pool, count);
   atomic_store_explicit(&pool->gate, gate_open, memory_order_release);
   announce_job(pool, count - 1);
   const uint64_t mode = enter_float_mode();
@@ -256,6 +281,8 @@ hfb_status hfb_pool_create(int threads, hfb_pool **out_pool) {
   pool->size = size;
   pool->spin_ns = size <= hfb_cpu()->thread_count ? SPIN_NS : 0;
   hfb_status status = hfb_mem_alloc((size_t)size, sizeof(*pool->workers), &pool->workers);
+  if (status == HFB_OK)
+    status = hfb_mem_alloc_aligned((size_t)size * sizeof(*pool->shares), CACHE_LINE_BYTES, &pool->shares);
   if (status == HFB_OK) status = start_workers(pool);
   if (status != HFB_OK) {
     hfb_pool_destroy(pool);
@@ -273,6 +300,7 @@ void hfb_pool_destroy(hfb_pool *pool) {
   for (int i = 1; i <= pool->started_count; i++) pthread_join(pool->workers[i].thread, NULL);
   hfb_pool_release_scratch(pool);
   hfb_mem_free(pool->workers);
+  hfb_mem_free(pool->shares);
   hfb_mem_free(pool);
 }
 

@@ -1,7 +1,8 @@
 /* The one thread pool of the project: every parallel kernel of eager and native runs on it.
  *
- * hfb_pool_run hands out indices from a shared counter, so a core that is taken away by another process slows the
- * others little. Which worker takes an index may vary; results must not depend on it.
+ * hfb_pool_run shares indices out among the workers in ranges, the same for every job of so many indices, so that data
+ * stay in the caches of the core that made them; who is done helps the others, so a core that is taken away by another
+ * process slows them little. Which worker takes an index may vary; results must not depend on it.
  *
  * In tasks, whatever thread they are on, results below the smallest normal number are 0 (and operands too where the
  * processor has no other way: arm64). */

@@ -186,18 +186,23 @@ static void run_dot(const gemm_task *task) {
 }
 
 /* Rows and columns of task `index` of its matrix. Tasks that share columns of B follow one another: the block is still
- * in cache, whoever packed it. */
+ * in cache, whoever packed it. Where all operands are packed beforehand, as for the gradient of a weight, tasks of the
+ * same rows do, and so a worker's share of the tasks writes the rows that are its share of a loop over rows: the update
+ * of the weight then finds the gradient in the caches of its own core. */
 static gemm_task place_task(const gemm_job *job, int64_t index, int worker) {
   const hfb_gemm *gemm = job->gemm;
   const hfb_gemm_plan *plan = &job->plan;
   const size_t worker_bytes = plan->worker_b_bytes + plan->worker_a_bytes;
+  const bool by_rows = plan->a_mode == HFB_GEMM_A_SHARED;
+  const int64_t row_task = by_rows ? index / plan->column_tasks : index % plan->row_tasks;
+  const int64_t column_task = by_rows ? index % plan->column_tasks : index / plan->row_tasks % plan->column_tasks;
   gemm_task task = {
       .job = job,
       .a = gemm->a,
       .b = gemm->b,
       .c = gemm->c,
-      .row = index % plan->row_tasks * plan->rows_per_task,
-      .col = index / plan->row_tasks % plan->column_tasks * plan->panels_per_task * plan->width,
+      .row = row_task * plan->rows_per_task,
+      .col = column_task * plan->panels_per_task * plan->width,
   };
   task.row_end = min_i64(gemm->m, task.row + plan->rows_per_task);
   task.col_end = min_i64(gemm->n, task.col + plan->panels_per_task * plan->width);
