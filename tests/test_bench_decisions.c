@@ -115,15 +115,13 @@ static void test_models_that_sort(void **state) {
     bool sorts;
   } cases[] = {{"Reformer", true}, {"ElectraForQuestionAnswering", false}, {"GPTJForSequenceClassification", false}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-    const hfb_model_row *row = NULL;
-    hfb_config *config = NULL;
+    hfb_job job = {.batch = 1, .seq_len = LENGTH, .precision = HFB_F32};
     hfb_graph *graph = NULL;
-    hfb_status status = hfb_model_find(cases[i].model, &row);
-    if (status == HFB_OK) status = hfb_workload_graph(row, 1, LENGTH, HFB_F32, &config, &graph);
+    hfb_status status = hfb_model_find(cases[i].model, &job.model);
+    if (status == HFB_OK) status = hfb_job_graph(&job, false, NULL, &graph);
     if (status != HFB_OK) fail_msg("%s: %s", cases[i].model, hfb_error_message());
     assert_int_equal(hfb_graph_has_decisions(graph), cases[i].sorts);
     hfb_graph_destroy(graph);
-    hfb_config_destroy(config);
   }
 }
 

@@ -138,7 +138,8 @@ static void draw_inputs(const char *name, int64_t batch, int64_t seq, uint64_t s
                         hfb_graph **graph, hfb_config **config, hfb_tensor inputs[HFB_SUITE_INPUT_MAX]) {
   const hfb_model_row *row;
   assert_int_equal(hfb_model_find(name, &row), HFB_OK);
-  assert_int_equal(hfb_workload_graph(row, batch, seq, HFB_F32, config, graph), HFB_OK);
+  const hfb_job job = {.model = row, .batch = batch, .seq_len = seq, .precision = HFB_F32};
+  assert_int_equal(hfb_job_graph(&job, false, config, graph), HFB_OK);
   assert_int_equal(hfb_inputs_draw(row, *config, *graph, batch, seq, seed, device, inputs), HFB_OK);
 }
 
@@ -156,7 +157,8 @@ static void test_inputs(void **state) {
     int count;
     bool takes_tokens = row->ids != HFB_IDS_PIXELS && row->ids != HFB_IDS_WAVES;
     int64_t seq = row->seq_len < 64 || !takes_tokens ? row->seq_len : 64;
-    assert_int_equal(hfb_workload_graph(row, 2, seq, HFB_F32, &config, &graph), HFB_OK);
+    const hfb_job job = {.model = row, .batch = 2, .seq_len = seq, .precision = HFB_F32};
+    assert_int_equal(hfb_job_graph(&job, false, &config, &graph), HFB_OK);
     assert_int_equal(hfb_model_suite_inputs(row, config, 2, seq, suite, &count), HFB_OK);
     assert_int_equal(hfb_inputs_draw(row, config, graph, 2, seq, 7, device, first), HFB_OK);
     assert_int_equal(hfb_inputs_draw(row, config, graph, 2, seq, 7, device, again), HFB_OK);

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "cli/args.h"
 #include "cli/help.h"
+#include "compile/native.h"
 
 /* Arguments end with NULL. */
 static hfb_status parse(hfb_command_id command, hfb_args **args, ...) {
@@ -166,6 +167,22 @@ static void test_help(void **state) {
   }
 }
 
+/* The help of --dump names them by hand. */
+static void test_help_names_the_passes(void **state) {
+  (void)state;
+  char text[256] = ": ";
+  int count = 0;
+  while (hfb_native_pass(count)) count++;
+  for (int i = 0; i < count; i++) {
+    size_t length = strlen(text);
+    snprintf(text + length, sizeof(text) - length, "%s%s", i == 0 ? "" : i + 1 < count ? ", " : " or ",
+             hfb_native_pass(i));
+  }
+  const char *help = strchr(hfb_option_at(HFB_OPT_DUMP)->help, ':');
+  assert_non_null(help);
+  assert_string_equal(help, text);
+}
+
 static void test_usage_page(void **state) {
   (void)state;
   static const char path[] = HFB_TEST_DATA "/../../docs/usage.md";
@@ -187,7 +204,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_values),  cmocka_unit_test(test_repeated_values), cmocka_unit_test(test_positionals),
       cmocka_unit_test(test_refused), cmocka_unit_test(test_option_table),    cmocka_unit_test(test_defaults_are_valid),
-      cmocka_unit_test(test_help),    cmocka_unit_test(test_usage_page),
+      cmocka_unit_test(test_help),    cmocka_unit_test(test_help_names_the_passes),
+      cmocka_unit_test(test_usage_page),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

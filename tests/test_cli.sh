@@ -55,6 +55,15 @@ cell() {
 }
 cell_is() { [ "$(cell "$1" "$2")" = "$3" ]; }
 
+# number_of FILE 'KEY...': the first number of the last key in JSON, behind the keys before it.
+number_of() {
+  tr ',{}' '\n\n\n' <"$1" | awk -v keys="$2" '
+    BEGIN { count = split(keys, key, " "); at = 1 }
+    index($0, "\"" key[at] "\":") && at++ == count { sub(/.*: */, ""); print; exit }'
+}
+# calc EXPRESSION: whether it holds.
+calc() { awk "BEGIN { exit !($1) }"; }
+
 # ---- usage
 run
 check 'no command: help and exit code 2' [ "$status" = 2 ]
@@ -101,7 +110,11 @@ check 'partition out of range' usage_error 'partition 2 of 2'
 run run -k nosuchmodel
 check 'no model left' usage_error 'no model is left'
 run show BertForMaskedLM --dump nosuchpass
-check 'unknown pass' usage_error 'no pass'
+check 'unknown pass' usage_error "no pass 'nosuchpass': name one of input, simplify, attention"
+run show BertForMaskedLM --optimizer sgd
+check 'show: an optimizer without training' usage_error '--optimizer is about training steps: give --training too'
+run show BertForMaskedLM --no-dropout --inference
+check 'show: dropout in inference' usage_error '--no-dropout is about training steps'
 run test
 check 'test belongs to the script' usage_error './hfbench'
 
@@ -143,13 +156,51 @@ run show ElectraForQuestionAnswering --seq-len 8 --json
 check 'show --json' contains out '"parameter_count": 13483522'
 run show ElectraForQuestionAnswering --seq-len 8 --graph
 check 'show --graph' contains out 'electra.embeddings.word_embeddings.weight'
-for pass in input simplify decompose fold primitives schedule; do
+for pass in input simplify attention loss decompose fold weights primitives tables recompute schedule; do
   run show ElectraForQuestionAnswering --seq-len 8 --dump "$pass"
   check "show --dump $pass" [ "$status" = 0 ]
   check "show --dump $pass prints" [ -s out ]
 done
 run show ElectraForQuestionAnswering --seq-len 8 --code
 check 'show --code' contains out 'f32v'
+short='ElectraForQuestionAnswering --seq-len 64 --batch-size 1'
+run show $short --json
+inference=$(number_of out multiply_adds)
+run show $short --training
+check 'show --training: what the step is' contains out 'optimizer adam with 403 tensors of state, dropout on'
+check 'show --training: state of the optimizer' contains out 'optimizer state bytes                0.107868 GB'
+check 'show --training: gradients' contains out 'gradient bytes, all together         0.053934 GB'
+run show $short --training --json
+step=$(number_of out multiply_adds)
+native=$(number_of out 'native planned_peak_bytes') eager=$(number_of out 'eager planned_peak_bytes')
+check 'show --training: three times the work' calc "$step > 2.9 * $inference && $step <= 3 * $inference"
+check 'show --training: native plans less than eager' calc "0 < $native && $native < $eager"
+run run --only $short --training --performance --repeat 2 --output shown.csv
+ran=$(number_of shown.jsonl planned_peak_mem)
+check 'show --training: native plans what it runs with' calc "int($ran * 1e9 + 0.5) == $native"
+check 'show --training: work is that of the row' [ "$step" = "$(number_of shown.jsonl multiply_adds)" ]
+run show $short --training --optimizer sgd --json
+check 'show --optimizer' contains out '"optimizer": "sgd"'
+check 'show --optimizer: no state' contains out '"optimizer_bytes": 0'
+run show MobileBertForMaskedLM --seq-len 8 --batch-size 1 --training --json
+check 'show: the optimizer of the suite' contains out '"optimizer": "none"'
+long='ElectraForQuestionAnswering --seq-len 512 --batch-size 1 --training --json'
+run show $long
+step=$(number_of out multiply_adds)
+native=$(number_of out 'native planned_peak_bytes') eager=$(number_of out 'eager planned_peak_bytes')
+run show $long --enable-activation-checkpointing
+check 'show: checkpointing in eager' calc "$(number_of out 'eager planned_peak_bytes') < 0.7 * $eager"
+check 'show: checkpointing in native' calc "$(number_of out 'native planned_peak_bytes') < 0.7 * $native"
+check 'show: checkpointing is no work that counts' [ "$(number_of out multiply_adds)" = "$step" ]
+check 'show: checkpointing computes again' calc "$(number_of out multiply_adds_again) > 0.2 * $step"
+run show $short --training --graph
+check 'show --training --graph: the whole step' sh -c 'grep -q "name=\"optimizer/exp_avg" out && grep -q dropout out'
+run show $short --training --graph --no-dropout
+check 'show --no-dropout' sh -c 'grep -q "name=\"optimizer/exp_avg" out && ! grep -q "= dropout" out'
+run show $short --training --dump schedule
+check 'show --training --dump: the way back' contains out 'attention_backward'
+run show $short --training --code
+check 'show --training --code' sh -c 'grep -c f32v out | grep -qx "[0-9][0-9][0-9]*"'
 
 # ---- doctor
 run doctor

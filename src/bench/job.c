@@ -22,11 +22,17 @@ double hfb_job_tolerance(const hfb_job *job) {
   return job->training ? job->model->tol_training : job->model->tol_inference;
 }
 
+const char *hfb_job_dropout(const hfb_job *job) {
+  return job->eval_mode ? "eval mode" : job->no_dropout ? "off" : "on";
+}
+
+const char *hfb_job_checkpointing(const hfb_job *job) { return job->checkpoint_layers ? "layers" : "off"; }
+
 void hfb_job_describe_training(const hfb_job *job, hfb_row *row) {
   if (!job->training) return;
   hfb_row_text(row, HFB_COLUMN_OPTIMIZER, hfb_optimizer_name(job->optimizer));
-  hfb_row_text(row, HFB_COLUMN_DROPOUT, job->eval_mode ? "eval mode" : job->no_dropout ? "off" : "on");
-  hfb_row_text(row, HFB_COLUMN_CHECKPOINTING, job->checkpoint_layers ? "layers" : "off");
+  hfb_row_text(row, HFB_COLUMN_DROPOUT, hfb_job_dropout(job));
+  hfb_row_text(row, HFB_COLUMN_CHECKPOINTING, hfb_job_checkpointing(job));
 }
 
 const char *hfb_stage_text(hfb_stage stage) { return stages[stage].text; }
@@ -149,10 +155,16 @@ hfb_status hfb_job_loss_graph(const hfb_job *job, hfb_graph **out_graph) {
   return status;
 }
 
-hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t seq_len, hfb_dtype precision,
-                              hfb_config **out_config, hfb_graph **out_graph) {
-  const hfb_job job = {.model = model, .batch = batch, .seq_len = seq_len, .precision = precision};
-  return hfb_job_graph(&job, false, out_config, out_graph);
+hfb_status hfb_job_multiply_adds(const hfb_job *job, const hfb_graph *graph, int64_t *out_count) {
+  *out_count = hfb_graph_cost(graph).multiply_adds;
+  if (!job->training || !job->checkpoint_layers) return HFB_OK;
+  hfb_job plain = *job;
+  hfb_graph *without = NULL;
+  plain.checkpoint_layers = false;
+  HFB_TRY(hfb_job_graph(&plain, false, NULL, &without));
+  *out_count = hfb_graph_cost(without).multiply_adds;
+  hfb_graph_destroy(without);
+  return HFB_OK;
 }
 
 static void store_number(const hfb_tensor *tensor, int64_t index, double value) {

@@ -46,7 +46,10 @@ hfb_dtype hfb_job_weights(const hfb_job *job);
 const char *hfb_job_mode(const hfb_job *job);
 /* What the suite allows between eager and a backend. */
 double hfb_job_tolerance(const hfb_job *job);
-/* Columns that say how a training step is made up; nothing in inference. */
+/* How a training step is made up: "on", "off" or "eval mode"; "layers" or "off". */
+const char *hfb_job_dropout(const hfb_job *job);
+const char *hfb_job_checkpointing(const hfb_job *job);
+/* Columns that say so; nothing in inference. */
 void hfb_job_describe_training(const hfb_job *job, hfb_row *row);
 
 const char *hfb_stage_text(hfb_stage stage);
@@ -71,13 +74,14 @@ typedef struct hfb_workload {
   hfb_tensor *inputs; /* graph->input_count */
 } hfb_workload;
 
-/* Graph of the suite's row at the job's precision and shape, without weights: for listings and compiling. */
-hfb_status hfb_workload_graph(const hfb_model_row *model, int64_t batch, int64_t seq_len, hfb_dtype precision,
-                              hfb_config **out_config, hfb_graph **out_graph) HFB_MUST_USE;
-
-/* Graph of the job: a forward pass, or a training step, with the gradients as outputs if asked for. */
+/* Graph of the job, which needs no more than model, batch, seq_len, precision and what says how a training step is made
+ * up: a forward pass, or a training step, with the gradients as outputs if asked for. out_config may be NULL. */
 hfb_status hfb_job_graph(const hfb_job *job, bool output_gradients, hfb_config **out_config,
                          hfb_graph **out_graph) HFB_MUST_USE;
+
+/* Of `graph`, which is that of the job, at nominal size: what activation checkpointing computes again is no work that
+ * the step needs. */
+hfb_status hfb_job_multiply_adds(const hfb_job *job, const hfb_graph *graph, int64_t *out_count) HFB_MUST_USE;
 
 /* What the job's graph gives in float64. In inference it reads the parameters of `graph` as they are stored and widens
  * each where it is used, so that a run has one float64 weight at a time; training changes them, so that there they are

@@ -312,35 +312,12 @@ static hfb_status time_both(const bench *b, const alone *eager, const alone *com
   return status;
 }
 
-/* What is computed twice for activation checkpointing is no work that the step needs. */
-static hfb_status nominal_multiply_adds(const bench *b, int64_t *out_count) {
-  *out_count = hfb_graph_cost(b->work.graph).multiply_adds;
-  if (!b->job->training || !b->job->checkpoint_layers) return HFB_OK;
-  hfb_job plain = *b->job;
-  hfb_graph *graph = NULL;
-  plain.checkpoint_layers = false;
-  HFB_TRY(hfb_job_graph(&plain, false, NULL, &graph));
-  *out_count = hfb_graph_cost(graph).multiply_adds;
-  hfb_graph_destroy(graph);
-  return HFB_OK;
-}
-
-static int64_t optimizer_bytes(const hfb_graph *graph) {
-  int64_t bytes = 0;
-  for (int i = 0; i < graph->parameter_count; i++) {
-    const hfb_value *value = graph->parameters[i];
-    if (!hfb_graph_parameter_is_of_optimizer(graph, i)) continue;
-    bytes += hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
-  }
-  return bytes;
-}
-
 static hfb_status describe_work(bench *b) {
   hfb_cost cost = hfb_graph_cost(b->work.graph);
-  b->optimizer_bytes = optimizer_bytes(b->work.graph);
+  b->optimizer_bytes = hfb_graph_optimizer_bytes(b->work.graph);
   b->parameter_bytes = cost.parameter_bytes - b->optimizer_bytes;
   b->input_bytes = cost.input_bytes;
-  HFB_TRY(nominal_multiply_adds(b, &b->multiply_adds));
+  HFB_TRY(hfb_job_multiply_adds(b->job, b->work.graph, &b->multiply_adds));
   hfb_row_int(b->row, HFB_COLUMN_PARAMETERS, cost.parameter_count);
   hfb_row_int(b->row, HFB_COLUMN_MULTIPLY_ADDS, b->multiply_adds);
   hfb_row_real(b->row, HFB_COLUMN_PARAMETER_MEM, (double)b->parameter_bytes / gigabyte);

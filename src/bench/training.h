@@ -26,6 +26,9 @@ const char *hfb_graph_parameter_name(const hfb_graph *graph, int index);
 bool hfb_graph_parameter_is_trainable(const hfb_graph *graph, int index);
 /* Whether it is state of the optimizer. */
 bool hfb_graph_parameter_is_of_optimizer(const hfb_graph *graph, int index);
+/* Bytes of all of that state; of all gradients that are outputs. */
+int64_t hfb_graph_optimizer_bytes(const hfb_graph *graph);
+int64_t hfb_graph_gradient_bytes(const hfb_graph *graph);
 /* Index of the output that holds its gradient; -1 when the loss does not depend on it. */
 int hfb_graph_find_gradient(const hfb_graph *graph, const char *parameter);
 

@@ -14,6 +14,7 @@
 #include "bench/runner.h"
 #include "cli/cli.h"
 #include "cli/select_args.h"
+#include "cli/training_args.h"
 #include "report/files.h"
 #include "report/summary.h"
 #include "report/table.h"
@@ -258,24 +259,6 @@ static void fill_plan(const hfb_args *args, bool quick, hfb_run_plan *plan) {
   plan->job.timing_budget_s = quick ? quick_timing_budget_s : 0.0;
 }
 
-/* What a training step is made up of; a usage error for options that ask for it without --training. */
-static int fill_training(const hfb_args *args, hfb_run_plan *plan) {
-  static const hfb_option_id of_training[] = {HFB_OPT_OPTIMIZER, HFB_OPT_NO_DROPOUT, HFB_OPT_USE_EVAL_MODE,
-                                              HFB_OPT_ACTIVATION_CHECKPOINTING};
-  plan->job.training = hfb_args_flag(args, HFB_OPT_TRAINING);
-  for (size_t i = 0; !plan->job.training && i < sizeof(of_training) / sizeof(of_training[0]); i++) {
-    if (!hfb_args_given(args, of_training[i])) continue;
-    return hfb_cli_usage_error("--%s is about training steps: give --training too",
-                               hfb_option_at(of_training[i])->name);
-  }
-  if (!plan->job.training) return HFB_EXIT_OK;
-  plan->job.no_dropout = hfb_args_flag(args, HFB_OPT_NO_DROPOUT);
-  plan->job.eval_mode = hfb_args_flag(args, HFB_OPT_USE_EVAL_MODE);
-  plan->job.checkpoint_layers = hfb_args_flag(args, HFB_OPT_ACTIVATION_CHECKPOINTING);
-  plan->suite_optimizer = !hfb_optimizer_parse(hfb_args_text(args, HFB_OPT_OPTIMIZER), &plan->job.optimizer);
-  return HFB_EXIT_OK;
-}
-
 /* How weights are stored; a usage error for a mode in which there is no choice. */
 static int fill_weights(const hfb_args *args, hfb_run_plan *plan) {
   const char *weights = hfb_args_text(args, HFB_OPT_WEIGHTS);
@@ -353,7 +336,7 @@ int hfb_cmd_run(const hfb_args *args) {
   const char *name = hfb_args_text(args, HFB_OPT_BACKEND);
   hfb_run_plan plan = {.job.engine = hfb_engine_find(name)};
   if (!plan.job.engine) return hfb_cli_unknown("backend", name, engine_name_at, NULL, (size_t)hfb_engine_count());
-  int code = fill_training(args, &plan);
+  int code = hfb_cli_training(args, &plan.job, &plan.suite_optimizer);
   if (code != HFB_EXIT_OK) return code;
   bool quick = is_quick_look(args);
   const hfb_model_row **models = NULL;

@@ -11,9 +11,14 @@
 
 /* ---- passes ---------------------------------------- */
 
+static const char input_pass[] = "input", schedule_pass[] = "schedule";
+
+static bool is_dumped(const hfb_backend_options *options, const char *pass) {
+  return options->dump_pass && options->dump_text && strcmp(options->dump_pass, pass) == 0;
+}
+
 static hfb_status dump_graph(const hfb_backend_options *options, const char *pass, const hfb_graph *graph) {
-  if (!options->dump_pass || !options->dump_text || strcmp(options->dump_pass, pass) != 0) return HFB_OK;
-  return hfb_graph_print(graph, options->dump_text);
+  return is_dumped(options, pass) ? hfb_graph_print(graph, options->dump_text) : HFB_OK;
 }
 
 /* The second round of simplify merges what decomposition made equal, and drops what folding left without users. */
@@ -34,22 +39,36 @@ static const struct {
     {"recompute", hfb_pass_recompute, false, false},
 };
 
+enum { PASS_COUNT = sizeof graph_passes / sizeof graph_passes[0] };
+
+const char *hfb_native_pass(int index) {
+  if (index == 0) return input_pass;
+  if (index <= PASS_COUNT) return graph_passes[index - 1].name;
+  return index == PASS_COUNT + 1 ? schedule_pass : NULL;
+}
+
+static bool is_left_out(int pass, const hfb_backend_options *options, bool match_attention) {
+  return (graph_passes[pass].may_be_refused && !match_attention) ||
+         (graph_passes[pass].needs_ownership && !options->owns_parameters);
+}
+
 static hfb_status run_passes(const hfb_graph *graph, const hfb_backend_options *options, bool match_attention,
                              hfb_graph **out_graph) {
   hfb_graph *current = NULL;
-  HFB_TRY(dump_graph(options, "input", graph));
-  for (size_t i = 0; i < sizeof graph_passes / sizeof graph_passes[0]; i++) {
-    hfb_graph *next = NULL;
-    if (graph_passes[i].may_be_refused && !match_attention) continue;
-    if (graph_passes[i].needs_ownership && !options->owns_parameters) continue;
-    hfb_status status = graph_passes[i].run(current ? current : graph, &next);
-    hfb_graph_destroy(current);
-    HFB_TRY(status);
-    current = next;
+  HFB_TRY(dump_graph(options, input_pass, graph));
+  for (int i = 0; i < PASS_COUNT; i++) {
+    hfb_status status = HFB_OK;
+    if (!is_left_out(i, options, match_attention)) {
+      hfb_graph *next = NULL;
+      status = graph_passes[i].run(current ? current : graph, &next);
+      hfb_graph_destroy(current);
+      HFB_TRY(status);
+      current = next;
 #ifndef NDEBUG
-    status = hfb_graph_verify(current);
+      status = hfb_graph_verify(current);
 #endif
-    if (status == HFB_OK) status = dump_graph(options, graph_passes[i].name, current);
+    }
+    if (status == HFB_OK) status = dump_graph(options, graph_passes[i].name, current ? current : graph);
     if (status != HFB_OK) {
       hfb_graph_destroy(current);
       return status;
@@ -65,6 +84,7 @@ static hfb_status build_schedule(hfb_program *p, const hfb_graph *graph, const h
   if (status == HFB_UNSUPPORTED) { /* attention that cannot be computed in blocks: as separate products then */
     hfb_graph_destroy(p->graph);
     p->graph = NULL;
+    if (options->dump_text) hfb_strbuf_clear(options->dump_text);
     HFB_TRY(run_passes(graph, options, false, &p->graph));
     status = hfb_schedule_create(p->graph, &p->schedule);
   }
@@ -129,9 +149,7 @@ static hfb_status collect_id_checks(hfb_program *p) {
 static hfb_status generate(hfb_program *p, const hfb_backend_options *options) {
   const int64_t start = hfb_clock_ns();
   HFB_TRY(hfb_emit(p->schedule, p->isa, hfb_cpu()->core_count, &p->code));
-  if (options->dump_pass && options->dump_text && strcmp(options->dump_pass, "schedule") == 0) {
-    HFB_TRY(hfb_schedule_print(p->schedule, options->dump_text));
-  }
+  if (is_dumped(options, schedule_pass)) HFB_TRY(hfb_schedule_print(p->schedule, options->dump_text));
   p->stats.codegen_ns = hfb_clock_ns() - start;
   if (p->code.unit_count == 0) return HFB_OK; /* nothing but library kernels */
   const char *units[HFB_MAX_UNITS];

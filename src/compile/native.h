@@ -8,6 +8,10 @@
 
 const hfb_backend *hfb_backend_native(void);
 
+/* What options.dump_pass may name, in the order in which they come about: "input", the passes, "schedule". A pass that
+ * is left out for a graph changes nothing. NULL behind the last. */
+const char *hfb_native_pass(int index);
+
 /* The generated C of a program, for `show --code`; borrowed from the program. */
 const char *hfb_native_code(const hfb_program *program);
 
