@@ -249,6 +249,12 @@ else
   check 'memory limit: exit code' [ "$status" = 1 ]
   check 'memory limit: row' cell_is limit.csv accuracy OOM
 fi
+# Known before anything is drawn: what is needed in all, or for one tensor that is larger than any memory.
+run run --only ElectraForQuestionAnswering --only BertForMaskedLM --batch-size 1048576 --output absurd.csv
+check 'absurd batch: exit code' [ "$status" = 1 ]
+check 'absurd batch: what is needed' grep -qE '^ *needs [0-9]{5}\.[0-9]+ GB \(parameters' out
+check 'absurd batch: one tensor' contains out '[1048576,12,512,512] has more than 2^40 elements: at least 3298.53 GB'
+check 'absurd batch: rows' sh -c 'test "$(grep -c ",OOM," absurd.csv)" = 2'
 PATH=/nonexistent HFBENCH_CC=/nonexistent/cc HFBENCH_CACHE=$work/empty run run $small --performance --output nocc.csv
 check 'no C compiler: exit code' [ "$status" = 1 ]
 check 'no C compiler: row' cell_is nocc.csv status warmup_failed

@@ -236,7 +236,12 @@ static hfb_status check_precision(const hfb_job *job) {
 hfb_status hfb_workload_init(const hfb_job *job, bool output_gradients, hfb_workload *out_workload) {
   *out_workload = (hfb_workload){0};
   HFB_TRY(check_precision(job));
-  return hfb_job_graph(job, output_gradients, &out_workload->config, &out_workload->graph);
+  hfb_status status = hfb_job_graph(job, output_gradients, &out_workload->config, &out_workload->graph);
+  if (status == HFB_OUT_OF_MEMORY) {
+    hfb_error_prefix("batch %lld at sequence length %lld does not fit", (long long)job->batch,
+                     (long long)job->seq_len);
+  }
+  return status;
 }
 
 hfb_status hfb_workload_fill(const hfb_job *job, bool shares_parameters, hfb_workload *workload) {

@@ -103,6 +103,13 @@ char *hfb_shape_print(const hfb_shape *shape, char *text, size_t bytes) {
   return text;
 }
 
+/* Without overflow; an extent of 0 counts as 1. */
+static double count_roughly(const hfb_shape *shape) {
+  double count = 1;
+  for (int i = 0; i < shape->rank; i++) count *= shape->dim[i] > 0 ? (double)shape->dim[i] : 1;
+  return count;
+}
+
 hfb_status hfb_shape_check(const hfb_shape *shape) {
   if (shape->rank < 0 || shape->rank > HFB_MAX_RANK) {
     return HFB_FAIL(HFB_INVALID_ARGUMENT, "a shape of rank %d; ranks go from 0 to %d", shape->rank, HFB_MAX_RANK);
@@ -116,8 +123,8 @@ hfb_status hfb_shape_check(const hfb_shape *shape) {
                       hfb_shape_print(shape, text, sizeof(text)));
     }
     if (extent > MAX_ELEMENTS / count) {
-      return HFB_FAIL(HFB_INVALID_ARGUMENT, "shape %s has more than 2^40 elements",
-                      hfb_shape_print(shape, text, sizeof(text)));
+      return HFB_FAIL(HFB_OUT_OF_MEMORY, "shape %s has more than 2^40 elements: at least %.2f GB",
+                      hfb_shape_print(shape, text, sizeof(text)), count_roughly(shape) * 1e-9);
     }
     if (extent > 0) count *= extent;
   }
