@@ -136,8 +136,9 @@ typedef struct verdict {
   double error_eager, error_compiled; /* against float64 */
   int total, not_close, by_other_rule; /* tensors that were compared; those not close to eager; those that passed so */
   distances *to_f64;                  /* by item of the outcome; NULL without a reference */
+  int not_finite;                     /* of total */
   json_t *tensors;
-  hfb_strbuf reason;
+  hfb_strbuf reason, not_finite_reason;
 } verdict;
 
 /* JSON has no infinities and no NaN: they become null. */
@@ -164,6 +165,17 @@ static void note_reason(verdict *v, const char *name, const hfb_same_result *res
   hfb_strbuf_printf(&v->reason, "%s: %s; max|eager - got| %.3g, RMSE to float64: eager %.3g, got %.3g, factor %g", name,
                     hfb_same_rule_meaning(result->rule), result->max_abs, result->error_reference, result->error_got,
                     result->multiplier);
+}
+
+/* NaN equals NaN, and an infinity itself. The first tensor is named. */
+static void note_not_finite(verdict *v, const char *name, const hfb_same_result *result, int64_t elements) {
+  if (result->nan_count == 0 && result->infinite_count == 0) return;
+  if (v->not_finite++ > 0) return;
+  const char *what = result->nan_count > 0 ? "NaN" : "infinities";
+  hfb_strbuf_printf(&v->not_finite_reason,
+                    "not finite on all sides, which counts as equal: %s has %lld %s in %lld elements", name,
+                    (long long)(result->nan_count > 0 ? result->nan_count : result->infinite_count), what,
+                    (long long)elements);
 }
 
 static void judge_missing_gradient(verdict *v, const hfb_outcome_item *item) {
@@ -204,6 +216,7 @@ static hfb_status judge_item(check *c, int index, verdict *v) {
   json_array_append_new(v->tensors, tensor);
   v->total++;
   note_reason(v, item->name, &result);
+  note_not_finite(v, item->name, &result, hfb_shape_elements(&got->shape));
   return status;
 }
 
@@ -316,6 +329,7 @@ static hfb_status record_hashes(const check *c) {
 static hfb_status judge_and_record(check *c) {
   verdict v = {.tensors = json_array()};
   hfb_strbuf_init(&v.reason);
+  hfb_strbuf_init(&v.not_finite_reason);
   hfb_status status = record_hashes(c);
   if (status == HFB_OK) status = judge(c, &v);
   if (status == HFB_OK) {
@@ -326,6 +340,10 @@ static hfb_status judge_and_record(check *c) {
   if (status == HFB_OK) {
     hfb_row_text(c->row, HFB_COLUMN_ACCURACY, v.failed ? "fail_accuracy" : "pass");
     if (v.reason.length > 0) add_reason(c, hfb_strbuf_text(&v.reason));
+    if (!v.failed && v.not_finite > 0) {
+      hfb_strbuf_printf(&v.not_finite_reason, "; %d of %d tensors", v.not_finite, v.total);
+      add_reason(c, hfb_strbuf_text(&v.not_finite_reason));
+    }
     if (v.failed) hfb_row_text(c->row, HFB_COLUMN_ERROR, hfb_strbuf_text(&v.reason));
     if (c->has_reference) {
       hfb_row_real(c->row, HFB_COLUMN_ERROR_EAGER, v.error_eager);
@@ -340,6 +358,7 @@ static hfb_status judge_and_record(check *c) {
   json_decref(v.tensors);
   hfb_mem_free(v.to_f64);
   hfb_strbuf_deinit(&v.reason);
+  hfb_strbuf_deinit(&v.not_finite_reason);
   return status;
 }
 
@@ -411,6 +430,8 @@ static hfb_status check_memory(check *c) {
 static hfb_status run_check(check *c) {
   hfb_monitor_stage(c->monitor, HFB_STAGE_LOAD);
   hfb_job_describe_training(c->job, c->row);
+  if (c->job->training && c->job->model->flags & HFB_MODEL_ONLY_EVAL)
+    add_reason(c, "the suite only evaluates this model: checked in eval mode, without dropout");
   HFB_TRY(hfb_workload_init(c->job, true, &c->work));
   HFB_TRY(hfb_outcome_list(c->work.graph, &c->outcome));
   hfb_row_int(c->row, HFB_COLUMN_ACCURACY_BATCH_SIZE, c->job->batch);

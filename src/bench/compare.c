@@ -251,6 +251,8 @@ hfb_same_result hfb_same(const hfb_tensor *reference, const hfb_tensor *got, con
   pair_sums sums = gather_sums(reference, got, options->tolerance, equal_nan, pool);
   result.max_abs = sums.max_abs;
   result.outside_count = sums.outside_count;
+  result.nan_count = sums.nan_b;
+  result.infinite_count = sums.infinite_b;
   if (sums.outside_count == 0) return decide(result, HFB_SAME_CLOSE);
   if (options->cosine) {
     double norms = fmax(sqrt(sums.norm_a), COSINE_EPS) * fmax(sqrt(sums.norm_b), COSINE_EPS);

@@ -48,6 +48,7 @@ typedef struct hfb_same_result {
   bool same;
   hfb_same_rule rule;     /* the rule that decided */
   int64_t outside_count;  /* entries with |ref - got| > tolerance + tolerance*|got| */
+  int64_t nan_count, infinite_count; /* entries of got */
   double max_abs;         /* largest |ref - got|, as hfb_distance */
   double error_reference; /* RMSE of ref to float64; 0 without float64 */
   double error_got;       /* RMSE of got to float64; 0 without float64 */

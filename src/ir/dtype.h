@@ -40,7 +40,8 @@ bool hfb_shape_broadcast(const hfb_shape *a, const hfb_shape *b, hfb_shape *out_
 void hfb_shape_strides(const hfb_shape *shape, int64_t out_strides[HFB_MAX_RANK]);
 /* "[4,512,768]" into text (at least 160 bytes); returns text. */
 char *hfb_shape_print(const hfb_shape *shape, char *text, size_t bytes);
-/* HFB_INVALID_ARGUMENT for a negative extent or a rank over the limit; HFB_OUT_OF_MEMORY for more than 2^40 elements. */
+/* HFB_INVALID_ARGUMENT for a negative extent or a rank over the limit, HFB_OUT_OF_MEMORY for more than 2^40
+ * elements. */
 hfb_status hfb_shape_check(const hfb_shape *shape) HFB_MUST_USE;
 
 #define HFB_SHAPE_TEXT_BYTES 192

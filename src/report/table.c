@@ -120,6 +120,12 @@ void hfb_table_header(hfb_strbuf *text, unsigned phases) {
   end_line(text);
 }
 
+/* Below a row: its error, or what there is to know of a pass that was not plain closeness. */
+static const char *remark_of(const hfb_row *row) {
+  const char *error = hfb_row_get_text(row, HFB_COLUMN_ERROR);
+  return error ? error : hfb_row_get_text(row, HFB_COLUMN_ACCURACY_STATUS_REASON);
+}
+
 void hfb_table_row(hfb_strbuf *text, unsigned phases, const hfb_row *row) {
   for (int i = 0; i < CELL_COUNT; i++) {
     if (!is_shown(&cells[i], phases)) continue;
@@ -128,8 +134,8 @@ void hfb_table_row(hfb_strbuf *text, unsigned phases, const hfb_row *row) {
     hfb_strbuf_printf(text, "%*s  ", cells[i].width, cell);
   }
   end_line(text);
-  const char *error = hfb_row_get_text(row, HFB_COLUMN_ERROR);
-  if (error) hfb_strbuf_printf(text, "    %s\n", error);
+  const char *remark = remark_of(row);
+  if (remark) hfb_strbuf_printf(text, "    %s\n", remark);
 }
 
 /* Markdown takes | for a border and a line break for the end of the row. */
@@ -161,11 +167,10 @@ void hfb_markdown_table(hfb_strbuf *text, unsigned phases, const hfb_row *rows, 
     hfb_strbuf_append(text, "|\n");
   }
   for (int r = 0; r < count; r++) {
-    const char *error = hfb_row_get_text(&rows[r], HFB_COLUMN_ERROR),
-               *name = hfb_row_get_text(&rows[r], HFB_COLUMN_NAME);
-    if (!error) continue;
+    const char *remark = remark_of(&rows[r]), *name = hfb_row_get_text(&rows[r], HFB_COLUMN_NAME);
+    if (!remark) continue;
     hfb_strbuf_printf(text, "\n- %s: ", name ? name : "-");
-    append_markdown(text, error);
+    append_markdown(text, remark);
     hfb_strbuf_append(text, "\n");
   }
 }

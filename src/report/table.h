@@ -10,7 +10,8 @@
 void hfb_table_header(hfb_strbuf *text, unsigned phases);
 void hfb_table_row(hfb_strbuf *text, unsigned phases, const hfb_row *row);
 
-/* A markdown table with the same columns, and notes on the rows that did not pass. */
+/* A markdown table with the same columns, and below it what rows have to say beside: why they did not pass, or what is
+ * not plain in a pass. */
 void hfb_markdown_table(hfb_strbuf *text, unsigned phases, const hfb_row *rows, int count);
 
 /* Accuracy: the distances of every output to float64, eager's and the backend's. Nothing when the row has none. */
