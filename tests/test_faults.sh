@@ -47,6 +47,19 @@ done
 run "$tests/hfbench_diverging" $step --backend eager --optimizer none --iterations 3 --output none.csv
 check 'without an optimizer nothing diverges' sh -c '! grep -q "the loss is" out'
 
+# ---- the same while steps are timed: later than that, training begins anew
+time='run --training --performance --no-skip --batch-size 1 --seq-len 8 --threads 2 --repeat 2'
+# shellcheck disable=SC2086
+run "$tests/hfbench_diverging" $time --only ElectraForQuestionAnswering --optimizer sgd --output nan_time.csv
+check 'a loss that is nan in the second step: no times' has nan_time.jsonl '"status":"warmup_failed"'
+check 'a loss that is nan in the second step: cause' has out '^    eager: the loss is nan in step 2; first not finite in: '
+# shellcheck disable=SC2086
+run "$right" $time --only MobileBertForQuestionAnswering --output anew.csv
+note='the loss of (eager|native) is not finite in step [0-9]+; training began anew [0-9]+ times, outside the clock'
+check 'a loss that is nan later: pass' [ "$status" = 0 ]
+check 'a loss that is nan later: the table says so' has out "^    $note\$"
+check 'a loss that is nan later: the row says so' has anew.jsonl "\"timing_note\":\"$note\""
+
 # ---- outputs that are NaN in every engine and in float64: equal, as in the reference harness
 nan='run --inference --only ElectraForQuestionAnswering --batch-size 2 --seq-len 8 --threads 2 --accuracy'
 # shellcheck disable=SC2086

@@ -297,6 +297,15 @@ hfb_status hfb_side_open_job(hfb_side *side, const hfb_backend *backend, const h
                        job->threads, job->memory_bytes);
 }
 
+hfb_status hfb_side_restart(hfb_side *side, uint64_t seed) {
+  assert(side->own.count > 0);
+  hfb_parameters_deinit(&side->own);
+  HFB_TRY(hfb_parameters_draw(side->graph, side->device, seed, &side->own));
+  HFB_TRY(side->backend->bind_parameters(side->program, side->own.tensors));
+  side->run_count = 0;
+  return HFB_OK;
+}
+
 hfb_status hfb_side_run(hfb_side *side, const hfb_tensor *inputs) {
   side->run_count++;
   return side->backend->run(side->program, inputs, side->outputs);

@@ -123,6 +123,10 @@ hfb_status hfb_side_open(hfb_side *side, const hfb_backend *backend, const hfb_g
 /* The same with what the job says: the workload's parameters, or its own where that has none. */
 hfb_status hfb_side_open_job(hfb_side *side, const hfb_backend *backend, const hfb_job *job, const hfb_workload *work,
                              const hfb_backend_options *options) HFB_MUST_USE;
+/* Draws the side's own parameters again, as they were when it was opened, and counts its runs from 0: for training that
+ * has diverged. The program stays. The outputs of the run before must have been dropped or taken; after a failure the
+ * side can only be closed. */
+hfb_status hfb_side_restart(hfb_side *side, uint64_t seed) HFB_MUST_USE;
 /* Runs once; the outputs of the run before must have been dropped or taken. */
 hfb_status hfb_side_run(hfb_side *side, const hfb_tensor *inputs) HFB_MUST_USE;
 void hfb_side_drop_outputs(hfb_side *side);

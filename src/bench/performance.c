@@ -3,7 +3,11 @@
  * Work is matched: the same parameters and inputs, the same number of calls, outputs allocated anew in every call and
  * freed outside the clock; each engine has its own device, so its own memory and threads. Each side has parameters of
  * its own, which it may rearrange and training steps change; they start alike. Where memory does not suffice for two
- * copies, and where weights are stored as bf16, which no engine rearranges, inference shares one. */
+ * copies, and where weights are stored as bf16, which no engine rearranges, inference shares one.
+ *
+ * With the suite's learning rate some models diverge within a few steps. A step without a finite loss is no sample: the
+ * side begins again with the parameters that it began with, outside the clock, and the row says so. Who diverges in the
+ * first or second step has nothing that could be timed, and fails. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +21,7 @@
 #include "bench/need.h"
 #include "bench/stats.h"
 
-enum { WARMUP_RUNS_MIN = 1, WARMUP_RUNS_MAX = 5, REPEAT_MIN = 6 };
+enum { WARMUP_RUNS_MIN = 1, WARMUP_RUNS_MAX = 5, REPEAT_MIN = 6, FINITE_STEPS_MIN = 2 };
 
 /* After a job the threads of an engine look for the next one for a moment before they sleep: waiting here keeps them
  * out of the other engine's sample. */
@@ -31,6 +35,7 @@ typedef struct bench {
   hfb_workload work;
   bool shares_parameters;
   int64_t input_bytes, parameter_bytes, optimizer_bytes, multiply_adds;
+  int restart_count; /* of sides that diverged */
 } bench;
 
 /* What one side needs when it is alone. */
@@ -43,12 +48,39 @@ typedef struct alone {
   hfb_program_stats stats;
 } alone;
 
-/* One call, which must have a loss when it is a training step. The clock runs for the call alone. */
-static hfb_status run_call(const bench *b, hfb_side *side, int64_t *out_ns) {
+/* The clock runs for the call alone. */
+static hfb_status time_call(const bench *b, hfb_side *side, int64_t *out_ns) {
   int64_t start = hfb_clock_ns();
   HFB_TRY(hfb_side_run(side, b->work.inputs));
   *out_ns = hfb_clock_ns() - start;
+  return HFB_OK;
+}
+
+static hfb_status check_loss(const bench *b, const hfb_side *side) {
   return b->job->training ? hfb_loss_check(b->job, &b->work, side) : HFB_OK;
+}
+
+static void note_restart(bench *b, const hfb_side *side) {
+  char note[160];
+  snprintf(note, sizeof(note),
+           "the loss of %s is not finite in step %lld; training began anew %d times, outside the clock",
+           side->backend->name, (long long)side->run_count, ++b->restart_count);
+  hfb_row_text(b->row, HFB_COLUMN_TIMING_NOTE, note);
+}
+
+/* One call, which must have a loss when it is a training step. */
+static hfb_status run_call(bench *b, hfb_side *side, int64_t *out_ns) {
+  HFB_TRY(time_call(b, side, out_ns));
+  if (!b->job->training || isfinite(hfb_side_loss(side)) || side->run_count <= FINITE_STEPS_MIN)
+    return check_loss(b, side);
+  note_restart(b, side);
+  hfb_side_drop_outputs(side);
+  HFB_TRY(hfb_side_restart(side, b->job->seed));
+  HFB_TRY(time_call(b, side, out_ns)); /* warms up; its time is not used */
+  HFB_TRY(check_loss(b, side));
+  hfb_side_drop_outputs(side);
+  HFB_TRY(time_call(b, side, out_ns));
+  return check_loss(b, side);
 }
 
 static double seconds_since(int64_t start_ns) { return (double)(hfb_clock_ns() - start_ns) * 1e-9; }
@@ -60,7 +92,7 @@ static void record_ratio(const bench *b, hfb_column column, double numerator, do
 }
 
 /* More calls after the first: at least one, at most five, fewer when they are long. */
-static hfb_status warm_up(const bench *b, hfb_side *side, hfb_stage stage, double *out_run_s) {
+static hfb_status warm_up(bench *b, hfb_side *side, hfb_stage stage, double *out_run_s) {
   int64_t start = hfb_clock_ns();
   for (int i = 0; i < WARMUP_RUNS_MAX; i++) {
     if (i >= WARMUP_RUNS_MIN && seconds_since(start) > warmup_limit_s) break;
@@ -74,7 +106,7 @@ static hfb_status warm_up(const bench *b, hfb_side *side, hfb_stage stage, doubl
 }
 
 /* Memory of one call: the peak while it runs, and what its outputs hold afterwards. */
-static hfb_status measure_step_memory(const bench *b, hfb_side *side, alone *out) {
+static hfb_status measure_step_memory(bench *b, hfb_side *side, alone *out) {
   int64_t ignored_ns, own_bytes = b->shares_parameters ? 0 : b->parameter_bytes + b->optimizer_bytes;
   hfb_device_reset_peak(side->device);
   HFB_TRY(run_call(b, side, &ignored_ns));
@@ -88,7 +120,7 @@ static hfb_status measure_step_memory(const bench *b, hfb_side *side, alone *out
 
 /* Opens a side with nothing else alive but shared parameters, runs it, measures it. `options` may name a cache
  * folder. */
-static hfb_status measure_alone(const bench *b, const hfb_backend *backend, const hfb_backend_options *options,
+static hfb_status measure_alone(bench *b, const hfb_backend *backend, const hfb_backend_options *options,
                                 hfb_stage stage, hfb_side *side, alone *out) {
   bool has_resident = hfb_resident_peak_reset();
   int64_t run_ns, shared_bytes = b->shares_parameters ? b->parameter_bytes : 0;
@@ -103,7 +135,7 @@ static hfb_status measure_alone(const bench *b, const hfb_backend *backend, cons
   return measure_step_memory(b, side, out);
 }
 
-static hfb_status measure_eager_alone(const bench *b, alone *out) {
+static hfb_status measure_eager_alone(bench *b, alone *out) {
   hfb_monitor_stage(b->monitor, HFB_STAGE_EAGER_WARMUP);
   const hfb_backend_options options = {0};
   hfb_side side = {0};
@@ -138,7 +170,7 @@ static void record_compiled_alone(const bench *b, const alone *cold) {
 }
 
 /* The cold run first, with an empty cache; then one more compile, which finds everything in it. */
-static hfb_status measure_compiled_alone(const bench *b, alone *out) {
+static hfb_status measure_compiled_alone(bench *b, alone *out) {
   hfb_monitor_stage(b->monitor, HFB_STAGE_COMPILE);
   const hfb_backend *backend = b->job->engine->backend();
   const hfb_backend_options options = {.cache_dir = b->job->cache_dir};
@@ -170,7 +202,7 @@ typedef struct duel {
 } duel;
 
 /* One sample: the clock runs during the calls alone. */
-static hfb_status take_sample(const bench *b, hfb_side *side, double *out_s) {
+static hfb_status take_sample(bench *b, hfb_side *side, double *out_s) {
   for (int64_t start = hfb_clock_ns(); hfb_clock_ns() - start < settle_ns;) continue;
   int64_t total_ns = 0;
   for (int call = 0; call < b->job->calls; call++) {
@@ -186,7 +218,7 @@ static hfb_status take_sample(const bench *b, hfb_side *side, double *out_s) {
 /* A number without a right answer behind it is worth nothing: both sides must agree on these inputs too. The tolerance
  * is that of the accuracy check, without its float64 rule, since at this batch size there is no reference. In training
  * it is the loss of the first step. */
-static hfb_status check_agreement(const bench *b, duel *d) {
+static hfb_status check_agreement(bench *b, duel *d) {
   int64_t ignored_ns;
   HFB_TRY(run_call(b, &d->eager, &ignored_ns));
   HFB_TRY(run_call(b, &d->compiled, &ignored_ns));
@@ -205,7 +237,7 @@ static hfb_status check_agreement(const bench *b, duel *d) {
   return status;
 }
 
-static hfb_status open_duel(const bench *b, duel *d) {
+static hfb_status open_duel(bench *b, duel *d) {
   const hfb_backend_options eager_options = {0}, options = {.cache_dir = b->job->cache_dir};
   double ignored;
   HFB_TRY(hfb_side_open_job(&d->eager, hfb_engine_find("eager")->backend(), b->job, &b->work, &eager_options));
@@ -217,7 +249,7 @@ static hfb_status open_duel(const bench *b, duel *d) {
   return take_sample(b, &d->compiled, &ignored);
 }
 
-static hfb_status run_duel(const bench *b, duel *d) {
+static hfb_status run_duel(bench *b, duel *d) {
   HFB_TRY(open_duel(b, d));
   int64_t kernels_before = hfb_side_stats(&d->compiled).kernels_run;
   for (int i = 0; i < d->repeat; i++) {
@@ -299,7 +331,7 @@ static int affordable_repeat(const hfb_job *job, const alone *eager, const alone
   return repeat < job->repeat ? repeat : job->repeat;
 }
 
-static hfb_status time_both(const bench *b, const alone *eager, const alone *compiled) {
+static hfb_status time_both(bench *b, const alone *eager, const alone *compiled) {
   duel d = {.repeat = affordable_repeat(b->job, eager, compiled)};
   hfb_status status = hfb_mem_alloc((size_t)d.repeat, sizeof(*d.eager_s), &d.eager_s);
   if (status == HFB_OK) status = hfb_mem_alloc((size_t)d.repeat, sizeof(*d.compiled_s), &d.compiled_s);

@@ -120,10 +120,13 @@ void hfb_table_header(hfb_strbuf *text, unsigned phases) {
   end_line(text);
 }
 
-/* Below a row: its error, or what there is to know of a pass that was not plain closeness. */
+/* Below a row: its error, or what there is to know of a pass that was not plain, the first that there is. */
 static const char *remark_of(const hfb_row *row) {
-  const char *error = hfb_row_get_text(row, HFB_COLUMN_ERROR);
-  return error ? error : hfb_row_get_text(row, HFB_COLUMN_ACCURACY_STATUS_REASON);
+  static const hfb_column remarks[] = {HFB_COLUMN_ERROR, HFB_COLUMN_ACCURACY_STATUS_REASON, HFB_COLUMN_TIMING_NOTE};
+  const char *remark = NULL;
+  for (size_t i = 0; i < sizeof(remarks) / sizeof(remarks[0]) && !remark; i++)
+    remark = hfb_row_get_text(row, remarks[i]);
+  return remark;
 }
 
 void hfb_table_row(hfb_strbuf *text, unsigned phases, const hfb_row *row) {
