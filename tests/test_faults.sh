@@ -52,7 +52,8 @@ time='run --training --performance --no-skip --batch-size 1 --seq-len 8 --thread
 # shellcheck disable=SC2086
 run "$tests/hfbench_diverging" $time --only ElectraForQuestionAnswering --optimizer sgd --output nan_time.csv
 check 'a loss that is nan in the second step: no times' has nan_time.jsonl '"status":"warmup_failed"'
-check 'a loss that is nan in the second step: cause' has out '^    eager: the loss is nan in step 2; first not finite in: '
+check 'a loss that is nan in the second step: cause' \
+  has out '^    eager: the loss is nan in step 2; first not finite in: '
 # shellcheck disable=SC2086
 run "$right" $time --only MobileBertForQuestionAnswering --output anew.csv
 note='the loss of (eager|native) is not finite in step [0-9]+; training began anew [0-9]+ times, outside the clock'
