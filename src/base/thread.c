@@ -1,5 +1,6 @@
-/* Every worker has a share of a job's indices, a range that depends on nothing but their number, and takes from it first:
- * rows that one kernel left in a core's caches are read there by the next. Who is done takes from the others' shares.
+/* Every worker has a share of a job's indices, a range that depends on nothing but their number, and takes from it
+ * first: rows that one kernel left in a core's caches are read there by the next. Who is done takes from the others'
+ * shares.
  *
  * The pool hands a job over through a gate: the caller opens it, workers that arrive while it is open go in, and the
  * caller closes it when no index is left and waits only for those inside. A worker that the operating system wakes

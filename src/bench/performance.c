@@ -181,8 +181,10 @@ static hfb_status measure_compiled_alone(bench *b, alone *out) {
   HFB_TRY(status);
   hfb_device *device = NULL;
   hfb_program *program = NULL;
+  hfb_backend_options warm = options;
+  warm.owns_parameters = !b->shares_parameters; /* as a side that has its own: the same code is asked for */
   HFB_TRY(hfb_device_cpu_create(b->job->threads, b->job->memory_bytes, &device));
-  status = backend->compile(b->work.graph, device, &options, &program);
+  status = backend->compile(b->work.graph, device, &warm, &program);
   if (status == HFB_OK) {
     hfb_program_stats stats = {0};
     backend->stats(program, &stats);
