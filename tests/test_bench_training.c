@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "base/rng.h"
+#include "bench/adam_steps.h"
 #include "bench/loss.h"
 #include "bench/need.h"
 #include "bench/outcome.h"
@@ -79,6 +81,20 @@ static hfb_status run_half_gradients(hfb_program *program, const hfb_tensor *inp
   return HFB_OK;
 }
 
+static float largest_scaled;
+
+static hfb_status run_gradients_too_large(hfb_program *program, const hfb_tensor *inputs, hfb_tensor *outputs) {
+  HFB_TRY(hfb_backend_eager()->run(program, inputs, outputs));
+  for (int i = 1; i < compiled_graph->output_count; i++) {
+    assert_true(hfb_tensor_is_contiguous(&outputs[i]) && outputs[i].dtype == HFB_F32);
+    for (int64_t k = 0; k < hfb_shape_elements(&outputs[i].shape); k++) {
+      float *value = (float *)outputs[i].data + k;
+      if (fabsf(*value) < largest_scaled) *value *= 1.08f;
+    }
+  }
+  return HFB_OK;
+}
+
 static float *parameter_named(const char *name) {
   int index = hfb_graph_find_parameter(compiled_graph, name);
   assert_true(index >= 0);
@@ -88,6 +104,15 @@ static float *parameter_named(const char *name) {
 static hfb_status run_wrong_update(hfb_program *program, const hfb_tensor *inputs, hfb_tensor *outputs) {
   HFB_TRY(hfb_backend_eager()->run(program, inputs, outputs));
   parameter_named("electra.encoder.layer.3.attention.self.query.bias")[7] += 0.5f;
+  return HFB_OK;
+}
+
+/* Nothing but rounding is in the gradient of this bias: two steps move it by 0.02 in either direction, no further. */
+static float undetermined_write;
+
+static hfb_status run_wrong_undetermined_update(hfb_program *program, const hfb_tensor *inputs, hfb_tensor *outputs) {
+  HFB_TRY(hfb_backend_eager()->run(program, inputs, outputs));
+  if (++run_count == 2) parameter_named("electra.encoder.layer.3.attention.self.key.bias")[7] += undetermined_write;
   return HFB_OK;
 }
 
@@ -162,7 +187,13 @@ static measured measure_pass(const hfb_job *job) {
   return m;
 }
 
+static bool ends_with(const char *text, const char *end) {
+  size_t length = strlen(text), end_length = strlen(end);
+  return length >= end_length && strcmp(text + length - end_length, end) == 0;
+}
+
 static void check_rows_of_tensors(const hfb_row *row) {
+  json_int_t undetermined = 0;
   int gradients = 0, parameters = 0, losses = 0;
   const json_t *tensors = json_object_get(row->object, "tensors");
   size_t i;
@@ -173,7 +204,13 @@ static void check_rows_of_tensors(const hfb_row *row) {
     parameters += strncmp(name, "param/", 6) == 0;
     losses += strcmp(name, "loss") == 0;
     assert_null(strstr(name, "optimizer/"));
+    json_int_t left_out = json_integer_value(json_object_get(tensor, "undetermined"));
+    undetermined += left_out;
+    if (strncmp(name, "param/", 6) != 0) assert_int_equal(left_out, 0);
+    if (ends_with(name, ".key.bias") && name[0] == 'p') assert_true(left_out > 250); /* of 256 */
+    if (ends_with(name, ".query.bias")) assert_true(left_out < 128);
   }
+  assert_int_equal(hfb_row_get_int(row, HFB_COLUMN_UNDETERMINED), undetermined);
   assert_int_equal(losses, 1);
   assert_int_equal(parameters, gradients);
   assert_true(gradients > 190);
@@ -300,14 +337,18 @@ static void test_class_without_loss(void **state) {
   hfb_config_destroy(config);
 }
 
-static void check_fault(const char *expected_status, const char *expected_text) {
-  hfb_job job = make_job(&faulty_engine);
-  measured m = measure(hfb_accuracy_measure, &job);
+static void check_fault_of(const hfb_job *job, const char *expected_status, const char *expected_text) {
+  measured m = measure(hfb_accuracy_measure, job);
   if (m.status != HFB_OK) fail_msg("%s", hfb_error_message());
   const char *text = hfb_row_get_text(&m.row, HFB_COLUMN_ERROR);
   assert_string_equal(hfb_row_get_text(&m.row, HFB_COLUMN_ACCURACY), expected_status);
   if (!text || !strstr(text, expected_text)) fail_msg("'%s' does not contain '%s'", text ? text : "", expected_text);
   hfb_row_deinit(&m.row);
+}
+
+static void check_fault(const char *expected_status, const char *expected_text) {
+  hfb_job job = make_job(&faulty_engine);
+  check_fault_of(&job, expected_status, expected_text);
 }
 
 static void test_faults_are_found(void **state) {
@@ -317,8 +358,21 @@ static void test_faults_are_found(void **state) {
   faulty.run = run_half_gradients;
   check_fault("fail_accuracy", "the backend is far from float64");
   reset_fault(state);
+  faulty.run = run_gradients_too_large;
+  largest_scaled = INFINITY;
+  check_fault("fail_accuracy", "grad/");
+  reset_fault(state);
+  faulty.run = run_gradients_too_large;
+  largest_scaled = 0.12f; /* so that all stay within the tolerance */
+  check_fault("fail_accuracy", "the backend is far from float64: error 0.0");
+  reset_fault(state);
   faulty.run = run_wrong_update;
   check_fault("fail_accuracy", "param/electra.encoder.layer.3.attention.self.query.bias");
+  reset_fault(state);
+  faulty.run = run_wrong_undetermined_update;
+  undetermined_write = 0.1f;
+  check_fault("fail_accuracy", "param/electra.encoder.layer.3.attention.self.key.bias: an element whose step rounding "
+                               "decides is further from float64 than steps lead: by 0.");
   reset_fault(state);
   faulty.run = run_without_update;
   check_fault("fail_accuracy", "grad/"); /* a step that was not made shows in the next one */
@@ -326,6 +380,44 @@ static void test_faults_are_found(void **state) {
   faulty.run = run_nan_in_step_2;
   check_fault("fail_accuracy", "faulty: the loss is nan in step 2; op by op, eager finds all values finite");
   reset_fault(state);
+}
+
+/* A step of SGD is proportional to the gradient, that of rounding is no larger than rounding: all is compared. */
+static void test_sgd_leaves_nothing_out(void **state) {
+  hfb_job job = make_job(&faulty_engine);
+  job.optimizer = HFB_OPTIMIZER_SGD;
+  faulty.run = run_wrong_undetermined_update;
+  undetermined_write = 0.03f; /* as far as steps of Adam may lead */
+  check_fault_of(&job, "fail_accuracy", "param/electra.encoder.layer.3.attention.self.key.bias: further from float64");
+  reset_fault(state);
+  job.engine = hfb_engine_find("nothing");
+  measured m = measure_pass(&job);
+  assert_int_equal(hfb_row_get_int(&m.row, HFB_COLUMN_UNDETERMINED), 0);
+  hfb_row_deinit(&m.row);
+}
+
+/* The bound is reached in its last step by gradients w_k / u_k, and by none in any step of random sequences. */
+static void test_reach_of_adam(void **state) {
+  (void)state;
+  enum { STEPS = 20 };
+  const double beta1 = 0.9, beta2 = 0.999;
+  assert_true(fabs(hfb_adam_steps_reach(beta1, beta2, 1) - 1) < 1e-12);
+  hfb_philox stream = hfb_philox_named(5, "gradients");
+  for (int sequence = 0; sequence < 200; sequence++) {
+    double mean = 0, square = 0, moved = 0;
+    for (int t = 1; t <= STEPS; t++) {
+      double worst = pow(beta1 / beta2, STEPS - t), size = pow(10, sequence % 5);
+      double g = sequence == 0 ? worst : pow(size, hfb_philox_normal(stream, (uint64_t)(sequence * STEPS + t)));
+      mean = beta1 * mean + (1 - beta1) * g;
+      square = beta2 * square + (1 - beta2) * g * g;
+      double step = mean / (1 - pow(beta1, t)) / sqrt(square / (1 - pow(beta2, t)));
+      double reach = hfb_adam_steps_reach(beta1, beta2, t);
+      double largest = reach - hfb_adam_steps_reach(beta1, beta2, t - 1);
+      moved += step;
+      if (!(step <= largest + 1e-12 && moved <= reach + 1e-12)) fail_msg("sequence %d, step %d: %g", sequence, t, step);
+      if (sequence == 0 && t == STEPS) assert_true(fabs(step - largest) < 1e-9);
+    }
+  }
 }
 
 /* Where memory suffices without a float64 run only, the row says so, whatever else there is to say of its tensors. */
@@ -510,6 +602,8 @@ int main(void) {
       cmocka_unit_test(test_settings),
       cmocka_unit_test(test_class_without_loss),
       cmocka_unit_test_setup(test_faults_are_found, reset_fault),
+      cmocka_unit_test_setup(test_sgd_leaves_nothing_out, reset_fault),
+      cmocka_unit_test(test_reach_of_adam),
       cmocka_unit_test_setup(test_what_was_left_out_is_said, reset_fault),
       cmocka_unit_test(test_step_and_op_of_a_nan),
       cmocka_unit_test(test_refusals),

@@ -229,6 +229,98 @@ static void test_same_by_cosine(void **state) {
   assert_rule(same(F32(1, NAN), F32(2, NAN), NULL, o), HFB_SAME_ANGLE);
 }
 
+/* ---- Entries that rounding decides ---- */
+
+/* Of one step of Adam with learning rate 0.01; the first entry is determined, the last has `gradient`. */
+static float eager_gradient = 1e-9f;
+
+static hfb_same_result step_case(double gradient, float eager, float got) {
+  double gradients[2] = {-0.5, gradient};
+  hfb_tensor g = vector(HFB_F64, 2, gradients), g32 = F32(-0.5f, eager_gradient), exact = F64(1, 0.51);
+  const hfb_undetermined undetermined = {
+      .gradient = &g, .eager_gradient = &g32, .resolution = 1e-7, .largest_distance = 0.0202};
+  const hfb_same_options o = {.tolerance = 1e-2, .equal_nan = true, .undetermined = &undetermined};
+  return same(F32(1, eager), F32(1, got), &exact, o);
+}
+
+static void test_undetermined_step(void **state) {
+  (void)state;
+  hfb_same_result r = step_case(-1e-9, 0.51f, 0.49f); /* the opposite way */
+  assert_rule(r, HFB_SAME_CLOSE);
+  assert_true(r.undetermined_count == 1 && r.outside_count == 0 && r.max_abs == 0);
+  assert_true(fabs(r.undetermined_max - 0.02) < 1e-7);
+  r = step_case(1e-6, 0.51f, 0.49f);
+  assert_rule(r, HFB_SAME_FAR);
+  assert_true(r.undetermined_count == 0 && r.outside_count == 1);
+  assert_rule(step_case(0, 0.51f, 0.49f), HFB_SAME_CLOSE); /* a sum that is 0 by chance */
+  eager_gradient = 0;
+  assert_rule(step_case(0, 0.51f, 0.49f), HFB_SAME_FAR); /* a sum of nothing */
+  assert_rule(step_case(1e-9, 0.51f, 0.49f), HFB_SAME_CLOSE);
+  eager_gradient = 1;
+  assert_rule(step_case(1e-9, 0.51f, 0.49f), HFB_SAME_CLOSE);
+  assert_rule(step_case(NAN, 0.51f, 0.49f), HFB_SAME_FAR);
+  /* Bounded: 0.0202 and the tolerance of 0.51. */
+  assert_rule(step_case(1e-9, 0.51f, 0.485f), HFB_SAME_CLOSE);
+  assert_rule(step_case(1e-9, 0.51f, 0.4845f), HFB_SAME_ASTRAY);
+  r = step_case(1e-9, 0.51f, 0.48f); /* three steps */
+  assert_rule(r, HFB_SAME_ASTRAY);
+  assert_true(!r.same && fabs(r.undetermined_max - 0.03) < 1e-7);
+  assert_rule(step_case(1e-9, 0.48f, 0.48f), HFB_SAME_ASTRAY); /* though eager agrees */
+  assert_rule(step_case(1e-9, 0.51f, NAN), HFB_SAME_ASTRAY);
+  assert_rule(step_case(1e-9, NAN, NAN), HFB_SAME_ASTRAY);
+  assert_rule(step_case(1e-9, 0.51f, -INFINITY), HFB_SAME_ASTRAY);
+}
+
+static void test_undetermined_step_needs_float64(void **state) {
+  (void)state;
+  hfb_tensor gradient = F64(1e-9), other = F64(1e-9, 1e-9), exact = F64(0.51);
+  hfb_undetermined undetermined = {
+      .gradient = &gradient, .eager_gradient = &gradient, .resolution = 1e-7, .largest_distance = 0.0202};
+  const hfb_same_options o = {.tolerance = 1e-2, .undetermined = &undetermined};
+  assert_rule(same(F32(0.51f), F32(0.49f), &exact, o), HFB_SAME_CLOSE);
+  assert_rule(same(F32(0.51f), F32(0.49f), NULL, o), HFB_SAME_VALUES);
+  undetermined.gradient = &other;
+  assert_rule(same(F32(0.51f), F32(0.49f), &exact, o), HFB_SAME_FAR);
+}
+
+enum { STEP_ELEMENTS = 3 << 15 }; /* three tasks of a pass, one of them with undetermined entries alone */
+
+/* Entries off as in rmse_case, but those of the second third and every other one of the last are undetermined and off
+ * by 0.02 in eager, by `off` in the result. */
+static hfb_same_result rmse_step_case(double e_ref, double e_got, double off, hfb_distance *out_distance) {
+  static float reference[STEP_ELEMENTS], got[STEP_ELEMENTS];
+  static double exact[STEP_ELEMENTS], gradients[STEP_ELEMENTS];
+  for (int i = 0; i < STEP_ELEMENTS; i++) {
+    bool left_out = i / (STEP_ELEMENTS / 3) == 1 || (i / (STEP_ELEMENTS / 3) == 2 && i % 2);
+    gradients[i] = left_out ? -1e-9 : 0.25;
+    reference[i] = (float)(left_out ? 0.02 : e_ref);
+    got[i] = (float)-(left_out ? off : e_got);
+  }
+  hfb_tensor a = vector(HFB_F32, STEP_ELEMENTS, reference), b = vector(HFB_F32, STEP_ELEMENTS, got),
+             c = vector(HFB_F64, STEP_ELEMENTS, exact), g = vector(HFB_F64, STEP_ELEMENTS, gradients);
+  const hfb_undetermined undetermined = {
+      .gradient = &g, .eager_gradient = &g, .resolution = 1e-7, .largest_distance = 0.0202};
+  const hfb_same_options o = {.tolerance = 1e-3, .undetermined = &undetermined};
+  assert_int_equal(hfb_distance_measure_determined(&b, &c, &undetermined, NULL, out_distance), HFB_OK);
+  return hfb_same(&a, &b, &c, &o, NULL);
+}
+
+static void test_undetermined_steps_by_float64(void **state) {
+  (void)state;
+  hfb_distance d;
+  hfb_same_result r = rmse_step_case(0.004, 0.008, 0.02, &d);
+  assert_rule(r, HFB_SAME_RMSE);
+  assert_int_equal(r.undetermined_count, STEP_ELEMENTS / 2);
+  assert_int_equal(r.outside_count, STEP_ELEMENTS / 2);
+  assert_true(fabs(r.max_abs - 0.012) < 1e-8);
+  assert_true(fabs(r.error_reference - 0.004) < 1e-9 && fabs(r.error_got - 0.008) < 1e-9);
+  assert_true(d.count == STEP_ELEMENTS / 2 && fabs(d.rmse - 0.008) < 1e-9 && fabs(d.max_abs - 0.008) < 1e-9);
+  assert_true(fabs(d.scaled - 0.08) < 1e-8 && d.worst_index == 0);
+  /* Eager's distances where rounding decides, larger than all others, allow nothing elsewhere. */
+  assert_rule(rmse_step_case(0.004, 0.009, 0, &d), HFB_SAME_FAR);
+  assert_rule(rmse_step_case(0.004, 0.008, 0.03, &d), HFB_SAME_ASTRAY);
+}
+
 static void test_rules_have_texts(void **state) {
   (void)state;
   for (int i = 0; i < HFB_SAME_RULE_COUNT; i++) {
@@ -244,6 +336,8 @@ int main(void) {
       cmocka_unit_test(test_same_within_tolerance),
       cmocka_unit_test(test_same_bit_for_bit),   cmocka_unit_test(test_same_nan),
       cmocka_unit_test(test_same_by_float64),    cmocka_unit_test(test_same_by_cosine),
+      cmocka_unit_test(test_undetermined_step),  cmocka_unit_test(test_undetermined_step_needs_float64),
+      cmocka_unit_test(test_undetermined_steps_by_float64),
       cmocka_unit_test(test_rules_have_texts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,7 @@
 
 #include "base/memory.h"
 #include "base/strbuf.h"
-#include "bench/compare.h"
+#include "bench/adam_steps.h"
 #include "bench/decisions.h"
 #include "bench/gradient_check.h"
 #include "bench/loss.h"
@@ -137,6 +137,8 @@ typedef struct verdict {
   int total, not_close, by_other_rule; /* tensors that were compared; those not close to eager; those that passed so */
   distances *to_f64;                  /* by item of the outcome; NULL without a reference */
   int not_finite;                     /* of total */
+  hfb_adam_steps steps;
+  int64_t undetermined; /* elements that these leave out */
   json_t *tensors;
   hfb_strbuf reason, not_finite_reason;
 } verdict;
@@ -162,6 +164,11 @@ static void note_reason(verdict *v, const char *name, const hfb_same_result *res
   } else if (v->failed || v->reason.length > 0) {
     return;
   }
+  if (result->rule == HFB_SAME_ASTRAY) {
+    hfb_strbuf_printf(&v->reason, "%s: %s: by %.3g", name, hfb_same_rule_meaning(result->rule),
+                      result->undetermined_max);
+    return;
+  }
   hfb_strbuf_printf(&v->reason, "%s: %s; max|eager - got| %.3g, RMSE to float64: eager %.3g, got %.3g, factor %g", name,
                     hfb_same_rule_meaning(result->rule), result->max_abs, result->error_reference, result->error_got,
                     result->multiplier);
@@ -182,12 +189,14 @@ static void judge_missing_gradient(verdict *v, const hfb_outcome_item *item) {
   json_array_append_new(v->tensors, json_pack("{s:s, s:b, s:s}", "name", item->name, "pass", 1, "rule", "no_gradient"));
 }
 
-static hfb_status measure_distances(const check *c, int index, json_t *tensor, verdict *v) {
+static hfb_status measure_distances(const check *c, int index, const hfb_undetermined *left_out, json_t *tensor,
+                                    verdict *v) {
   const hfb_outcome_item *item = &c->outcome.items[index];
   const hfb_tensor *reference = hfb_outcome_tensor(&c->reference, item);
   distances *d = &v->to_f64[index];
-  HFB_TRY(hfb_distance_measure(hfb_outcome_tensor(&c->eager, item), reference, c->pool, &d->eager));
-  HFB_TRY(hfb_distance_measure(hfb_outcome_tensor(&c->compiled, item), reference, c->pool, &d->compiled));
+  const hfb_tensor *eager = hfb_outcome_tensor(&c->eager, item), *got = hfb_outcome_tensor(&c->compiled, item);
+  HFB_TRY(hfb_distance_measure_determined(eager, reference, left_out, c->pool, &d->eager));
+  HFB_TRY(hfb_distance_measure_determined(got, reference, left_out, c->pool, &d->compiled));
   add_distance(tensor, "eager_to_f64", &d->eager);
   add_distance(tensor, "backend_to_f64", &d->compiled);
   return HFB_OK;
@@ -201,20 +210,24 @@ static hfb_status judge_item(check *c, int index, verdict *v) {
     judge_missing_gradient(v, item);
     return HFB_OK;
   }
+  hfb_undetermined undetermined;
+  bool has_undetermined = hfb_adam_steps_undetermined(&v->steps, &c->reference, &c->eager, item, &undetermined);
   const hfb_same_options options = {.tolerance = hfb_job_tolerance(c->job),
                                     .equal_nan = true,
                                     .cosine = !c->has_reference,
-                                    .small_multiplier = has_small_multiplier(c->job->model->name)};
+                                    .small_multiplier = has_small_multiplier(c->job->model->name),
+                                    .undetermined = has_undetermined ? &undetermined : NULL};
   hfb_same_result result = hfb_same(eager, got, reference, &options, c->pool);
   char shape[HFB_SHAPE_TEXT_BYTES];
   json_t *tensor =
-      json_pack("{s:s, s:s, s:s, s:b, s:s, s:o, s:I}", "name", item->name, "dtype", hfb_dtype_name(got->dtype), "shape",
-                hfb_shape_print(&got->shape, shape, sizeof(shape)), "pass", (int)result.same, "rule",
+      json_pack("{s:s, s:s, s:s, s:b, s:s, s:o, s:I, s:I}", "name", item->name, "dtype", hfb_dtype_name(got->dtype),
+                "shape", hfb_shape_print(&got->shape, shape, sizeof(shape)), "pass", (int)result.same, "rule",
                 hfb_same_rule_name(result.rule), "max_abs_to_eager", finite_or_null(result.max_abs), "outside",
-                (json_int_t)result.outside_count);
-  hfb_status status = reference ? measure_distances(c, index, tensor, v) : HFB_OK;
+                (json_int_t)result.outside_count, "undetermined", (json_int_t)result.undetermined_count);
+  hfb_status status = reference ? measure_distances(c, index, options.undetermined, tensor, v) : HFB_OK;
   json_array_append_new(v->tensors, tensor);
   v->total++;
+  v->undetermined += result.undetermined_count;
   note_reason(v, item->name, &result);
   note_not_finite(v, item->name, &result, hfb_shape_elements(&got->shape));
   return status;
@@ -240,8 +253,8 @@ static double relative_norm(double difference, double reference) {
 static double larger(double a, double b) { return isnan(a) || a > b ? a : b; }
 
 /* Errors against float64: of each output, and of all gradients as one vector, since a rectifier that rounding turned
- * may change an entry of a small tensor by much. Updated parameters are left out: Adam makes a whole step of a gradient
- * that is nothing but rounding. */
+ * may change an entry of a small tensor by much. Updated parameters are left out: Adam makes a step of one length of
+ * gradients of any size, so that their differences say little. */
 static void find_errors(const check *c, verdict *v) {
   gradient_norms norms = {0};
   for (int i = 0; i < c->outcome.count; i++) {
@@ -258,7 +271,10 @@ static void find_errors(const check *c, verdict *v) {
 /* In the order of the sorted names, so that the first failure has the name that the harness would give. */
 static hfb_status judge(check *c, verdict *v) {
   hfb_monitor_stage(c->monitor, HFB_STAGE_COMPARE);
-  if (c->has_reference) HFB_TRY(hfb_mem_alloc((size_t)c->outcome.count, sizeof(*v->to_f64), &v->to_f64));
+  if (c->has_reference) {
+    HFB_TRY(hfb_mem_alloc((size_t)c->outcome.count, sizeof(*v->to_f64), &v->to_f64));
+    HFB_TRY(hfb_adam_steps_find(c->job, &c->outcome, &c->reference, c->pool, &v->steps));
+  }
   for (int i = 0; i < c->outcome.count; i++) {
     hfb_monitor_step(c->monitor, HFB_STAGE_COMPARE, i, c->outcome.count);
     HFB_TRY(judge_item(c, i, v));
@@ -268,11 +284,12 @@ static hfb_status judge(check *c, verdict *v) {
 }
 
 /* The rounding of float32 stays orders of magnitude below the suite's tolerances. In training a rectifier that rounding
- * turned changes all gradients behind it, and the next step by more: ten times as much is allowed. There the backend is
- * judged too, because gradients below the tolerance, and most are, would pass whatever they are. */
+ * turned changes all gradients behind it, and the next step by more: three times as much is allowed (with the default
+ * seed the largest error is 1.3e-2, in the second step of MobileBertForQuestionAnswering and T5Small). There the
+ * backend is judged too, because gradients below the tolerance, and most are, would pass whatever they are. */
 static void judge_errors(const check *c, verdict *v) {
   bool training = c->job->training;
-  double allowed = hfb_job_tolerance(c->job) * (training ? 10 : 1);
+  double allowed = hfb_job_tolerance(c->job) * (training ? 3 : 1);
   bool eager_is_far = !(v->error_eager <= allowed), backend_is_far = training && !(v->error_compiled <= allowed);
   if (v->failed || !c->has_reference || !(eager_is_far || backend_is_far)) return;
   v->failed = true;
@@ -352,7 +369,10 @@ static hfb_status judge_and_record(check *c) {
     hfb_row_int(c->row, HFB_COLUMN_TENSORS_TOTAL, v.total);
     hfb_row_int(c->row, HFB_COLUMN_TENSORS_BY_RMSE, v.by_other_rule);
     hfb_row_int(c->row, HFB_COLUMN_TENSORS_NOT_CLOSE, v.not_close);
-    if (c->job->training) hfb_row_real(c->row, HFB_COLUMN_LOSS, hfb_side_loss(&c->compiled));
+    if (c->job->training) {
+      hfb_row_int(c->row, HFB_COLUMN_UNDETERMINED, v.undetermined);
+      hfb_row_real(c->row, HFB_COLUMN_LOSS, hfb_side_loss(&c->compiled));
+    }
     hfb_row_json(c->row, HFB_COLUMN_TENSORS, json_incref(v.tensors));
   }
   json_decref(v.tensors);
