@@ -1,9 +1,11 @@
 #!/bin/sh
 # The program as people run it: exit codes, messages, result files, signals, limits. Reports in TAP.
-# HFBENCH: the program.
+# HFBENCH: the program; HFB_SOURCE_DIR: the sources.
 set -u
 program=${HFBENCH:?set HFBENCH to the program}
 [ -x "$program" ] || { echo "not ok 1 - $program does not exist"; exit 1; }
+# shellcheck source=tests/support/tap.sh
+. "${HFB_SOURCE_DIR:?set HFB_SOURCE_DIR to the sources}/tests/support/tap.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -15,30 +17,10 @@ case $("$program" --version) in
   *) sanitized= ;;
 esac
 
-number=0
-status=0
 # run ARGUMENTS...: leaves the exit code in $status and the texts in out, err.
 run() {
   "$program" "$@" >out 2>err </dev/null
   status=$?
-}
-# check NAME CONDITION...: one case.
-check() {
-  number=$((number + 1))
-  name=$1
-  shift
-  if "$@"; then
-    printf 'ok %d - %s\n' "$number" "$name"
-  else
-    printf 'not ok %d - %s\n' "$number" "$name"
-    printf '# status %s; out, err:\n' "$status"
-    head -c 2000 out | sed 's/^/# /'
-    head -c 2000 err | sed 's/^/# /'
-  fi
-}
-skip() {
-  number=$((number + 1))
-  printf 'ok %d - %s # SKIP %s\n' "$number" "$1" "$2"
 }
 # usage_error TEXT: exit code 2, one line on stderr that contains TEXT, nothing on stdout.
 usage_error() { [ "$status" = 2 ] && [ "$(wc -l <err)" = 1 ] && grep -qF -- "$1" err && [ ! -s out ]; }
@@ -301,4 +283,4 @@ check 'Ctrl-C: markdown' contains stop.md ElectraForQuestionAnswering
 check 'no process is left' sh -c "! pgrep -P $pid >/dev/null 2>&1"
 check 'no temporary folder is left' sh -c 'test -z "$(ls "$TMPDIR")"'
 
-printf '1..%d\n' "$number"
+plan

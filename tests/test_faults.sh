@@ -2,35 +2,22 @@
 # What must not go by in silence, as people see it: a loss or outputs that are no numbers, an optimizer with nothing to
 # step, a model that the suite only evaluates. No model of the suite does the first three, hence programs with a fault
 # that is linked into them (support/grad_wrong.h, nan_bias.c, frozen.c). Reports in TAP.
-# HFBENCH: the program.
+# HFBENCH: the program; HFB_SOURCE_DIR: the sources.
 set -u
 right=${HFBENCH:?set HFBENCH to the program}
 tests=${right%/bin/hfbench}/tests
+# shellcheck source=tests/support/tap.sh
+. "${HFB_SOURCE_DIR:?set HFB_SOURCE_DIR to the sources}/tests/support/tap.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 export HFBENCH_CACHE="$work/cache"
 step='run --training --accuracy --only ElectraForQuestionAnswering --seq-len 8 --threads 2'
 
-number=0
 # run PROGRAM ARGUMENTS...: leaves the exit code in $status and the texts in out, err.
 run() {
   "$@" >out 2>err </dev/null
   status=$?
-}
-# check NAME CONDITION...: one case.
-check() {
-  number=$((number + 1))
-  name=$1
-  shift
-  if "$@"; then
-    printf 'ok %d - %s\n' "$number" "$name"
-  else
-    printf 'not ok %d - %s\n' "$number" "$name"
-    printf '# status %s; out, err:\n' "$status"
-    head -c 2000 out | sed 's/^/# /'
-    head -c 2000 err | sed 's/^/# /'
-  fi
 }
 has() { grep -qE -- "$2" "$1"; }
 
@@ -96,4 +83,4 @@ check 'only_eval: the row says so' has eval.jsonl '"accuracy_reason":"the suite 
 run "$right" $only --performance --output speed.csv
 check 'only_eval: steps are timed as in training' has speed.jsonl '"dropout":"on"'
 
-printf '1..%d\n' "$number"
+plan
