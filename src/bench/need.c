@@ -20,7 +20,7 @@ int64_t hfb_memory_need_total(const hfb_memory_need *need) {
 }
 
 static int64_t bytes_of(const hfb_value *value) {
-  return hfb_block_resident_bytes(hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype));
+  return hfb_block_resident_bytes(hfb_value_bytes(value));
 }
 
 /* What the tensors of one graph take. */

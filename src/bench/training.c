@@ -117,14 +117,10 @@ bool hfb_graph_parameter_is_of_optimizer(const hfb_graph *graph, int index) {
   return strncmp(hfb_graph_parameter_name(graph, index), prefix, sizeof(prefix) - 1) == 0;
 }
 
-static int64_t value_bytes(const hfb_value *value) {
-  return hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
-}
-
 int64_t hfb_graph_optimizer_bytes(const hfb_graph *graph) {
   int64_t bytes = 0;
   for (int i = 0; i < graph->parameter_count; i++) {
-    if (hfb_graph_parameter_is_of_optimizer(graph, i)) bytes += value_bytes(graph->parameters[i]);
+    if (hfb_graph_parameter_is_of_optimizer(graph, i)) bytes += hfb_value_bytes(graph->parameters[i]);
   }
   return bytes;
 }
@@ -133,7 +129,7 @@ int64_t hfb_graph_gradient_bytes(const hfb_graph *graph) {
   int64_t bytes = 0;
   for (int i = 0; i < graph->output_count; i++) {
     if (strncmp(graph->outputs[i].name, HFB_GRADIENT_PREFIX, sizeof(HFB_GRADIENT_PREFIX) - 1) == 0)
-      bytes += value_bytes(graph->outputs[i].value);
+      bytes += hfb_value_bytes(graph->outputs[i].value);
   }
   return bytes;
 }

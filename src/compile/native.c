@@ -210,10 +210,6 @@ static hfb_status native_bind_parameters(hfb_program *p, const hfb_tensor *param
 
 /* ---- memory, before anything is compiled ---------------------------------------- */
 
-static int64_t value_bytes(const hfb_value *value) {
-  return hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
-}
-
 /* What the loss of a head takes while it runs. */
 static int64_t loss_bytes(const hfb_step *step) {
   if (step->kind != HFB_STEP_KERNEL || step->node->op != HFB_OP_LINEAR_CROSS_ENTROPY) return 0;
@@ -231,10 +227,10 @@ static void add_up_memory(hfb_program *p, int threads, hfb_program_memory *memor
   memory->output_bytes = s->output_bytes;
   for (int i = 0; i < p->graph->output_count; i++) { /* inputs and parameters are copied */
     const hfb_storage *storage = &s->storage[s->output_views[i].base->id];
-    if (storage->kind != HFB_STORAGE_OUTPUT) memory->output_bytes += value_bytes(p->graph->outputs[i].value);
+    if (storage->kind != HFB_STORAGE_OUTPUT) memory->output_bytes += hfb_value_bytes(p->graph->outputs[i].value);
   }
   memory->run_bytes = memory->output_bytes + s->arena_bytes + (int64_t)s->scratch_bytes * threads + largest_loss;
-  for (int i = 0; i < s->copied_update_count; i++) memory->run_bytes += value_bytes(s->copied_updates[i]->value);
+  for (int i = 0; i < s->copied_update_count; i++) memory->run_bytes += hfb_value_bytes(s->copied_updates[i]->value);
 }
 
 static hfb_status native_plan(const hfb_graph *graph, int threads, const hfb_backend_options *options,
@@ -288,7 +284,7 @@ static hfb_status make_output(hfb_program *p, int index, hfb_tensor *out) {
 }
 
 static size_t update_bytes(const hfb_update *update) {
-  return (size_t)hfb_shape_elements(&update->value->shape) * hfb_dtype_bytes(update->value->dtype);
+  return (size_t)hfb_value_bytes(update->value);
 }
 
 /* New values that could not be written over the old ones. Those that lie in parameters, which may be written as well,

@@ -19,7 +19,7 @@ typedef struct node_table {
 } node_table;
 
 static size_t constant_bytes(const hfb_node *node) {
-  return (size_t)hfb_shape_elements(&node->results[0].shape) * hfb_dtype_bytes(node->results[0].dtype);
+  return (size_t)hfb_value_bytes(&node->results[0]);
 }
 
 static void hash_bytes(XXH64_hash_t *hash, const void *data, size_t bytes) {
@@ -241,7 +241,7 @@ static hfb_status fold_node(hfb_rewrite *rewrite, const hfb_node *node) {
   hfb_node *made = result->node;
   hfb_tensor inputs[FOLD_MAX_INPUTS], output;
   void *data = NULL;
-  const size_t bytes = (size_t)hfb_shape_elements(&result->shape) * hfb_dtype_bytes(result->dtype);
+  const size_t bytes = (size_t)hfb_value_bytes(result);
   HFB_TRY(hfb_mem_alloc_aligned(bytes ? bytes : 1, 64, &data));
   output = hfb_tensor_borrow(result->dtype, &result->shape, data);
   for (int i = 0; i < made->input_count; i++) {

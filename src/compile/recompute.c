@@ -130,7 +130,7 @@ static bool is_candidate(const recompute *r, const hfb_value *value) {
   const hfb_chain *chain = &r->chains[value->id];
   if (value->node->id > r->boundary || class_of(value->node) != HFB_CLASS_ELEMENTWISE) return false;
   if (!hfb_dtype_is_float(value->dtype) || hfb_users_escapes(&r->users, value)) return false;
-  if (hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype) < MIN_BYTES) return false;
+  if (hfb_value_bytes(value) < MIN_BYTES) return false;
   if (!chain->leaf || chain->leaf == value || chain->has_function || !is_inlinable(value, chain)) return false;
   return has_user(r, value, false) && has_user(r, value, true) && is_kept_anyway(r, chain->leaf, value);
 }

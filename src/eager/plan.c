@@ -150,7 +150,7 @@ static hfb_status sort_releases(hfb_eager_plan *plan, int node_count) {
 
 /* As the device counts: an empty tensor takes one byte. */
 static int64_t value_bytes(const hfb_value *value) {
-  int64_t bytes = hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
+  int64_t bytes = hfb_value_bytes(value);
   return bytes > 0 ? bytes : 1;
 }
 

@@ -58,7 +58,7 @@ static hfb_status copy_attr_payload(hfb_arena *arena, const hfb_value *result, h
       attr->u.text = hfb_arena_strdup(arena, attr->u.text);
       return attr->u.text ? HFB_OK : HFB_OUT_OF_MEMORY;
     case HFB_ATTR_KIND_DATA: {
-      size_t bytes = (size_t)hfb_shape_elements(&result->shape) * hfb_dtype_bytes(result->dtype);
+      size_t bytes = (size_t)hfb_value_bytes(result);
       void *data = hfb_arena_alloc(arena, bytes, 1);
       if (!data) return HFB_OUT_OF_MEMORY;
       if (bytes) memcpy(data, attr->u.data, bytes);
@@ -228,6 +228,10 @@ const hfb_attr *hfb_node_attr(const hfb_node *node, hfb_attr_key key) {
     if (node->attrs[i].key == key) return &node->attrs[i];
   }
   return NULL;
+}
+
+int64_t hfb_value_bytes(const hfb_value *value) {
+  return hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
 }
 
 int64_t hfb_node_int(const hfb_node *node, hfb_attr_key key) {

@@ -165,6 +165,9 @@ int hfb_graph_find_input(const hfb_graph *graph, const char *name);
 int hfb_graph_find_parameter(const hfb_graph *graph, const char *name);
 int hfb_graph_find_output(const hfb_graph *graph, const char *name);
 
+/* Of all elements, without gaps. */
+int64_t hfb_value_bytes(const hfb_value *value);
+
 /* Attribute access. The attribute must be present (assert) unless a fallback is given. */
 const hfb_attr *hfb_node_attr(const hfb_node *node, hfb_attr_key key); /* NULL when absent */
 int64_t hfb_node_int(const hfb_node *node, hfb_attr_key key);

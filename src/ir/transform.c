@@ -236,10 +236,6 @@ static int64_t sum(int64_t a, int64_t b) {
   return __builtin_add_overflow(a, b, &total) ? INT64_MAX : total;
 }
 
-static int64_t value_bytes(const hfb_value *value) {
-  return hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
-}
-
 int64_t hfb_node_multiply_adds(const hfb_node *node) {
   if (hfb_op_info_of(node->op)->op_class != HFB_CLASS_CONTRACT) return 0;
   const hfb_shape *x = &node->inputs[0]->shape;
@@ -256,16 +252,16 @@ hfb_cost hfb_graph_cost(const hfb_graph *graph) {
   }
   for (int i = 0; i < graph->parameter_count; i++) {
     const hfb_value *value = graph->parameters[i];
-    cost.parameter_bytes = sum(cost.parameter_bytes, value_bytes(value));
+    cost.parameter_bytes = sum(cost.parameter_bytes, hfb_value_bytes(value));
     if (!hfb_node_int(value->node, HFB_ATTR_BUFFER)) {
       cost.parameter_count = sum(cost.parameter_count, hfb_shape_elements(&value->shape));
     }
   }
   for (int i = 0; i < graph->input_count; i++) {
-    cost.input_bytes = sum(cost.input_bytes, value_bytes(graph->inputs[i]));
+    cost.input_bytes = sum(cost.input_bytes, hfb_value_bytes(graph->inputs[i]));
   }
   for (int i = 0; i < graph->output_count; i++) {
-    cost.output_bytes = sum(cost.output_bytes, value_bytes(graph->outputs[i].value));
+    cost.output_bytes = sum(cost.output_bytes, hfb_value_bytes(graph->outputs[i].value));
   }
   return cost;
 }
