@@ -312,13 +312,22 @@ static void force_operands(hfb_partition *p) {
 
 /* ---- the sweep ---------------------------------------- */
 
+static bool is_dead(const hfb_partition *p, const hfb_node *node) {
+  return node->result_count == 1 && p->users.use_counts[node->results[0].id] == 0;
+}
+
+/* What ends the loop that a user belongs to; NULL for a step, and for what is computed in each of its own readers. */
+static const hfb_value *root_of_user(const hfb_partition *p, const hfb_node *user) {
+  return hfb_is_step(user) ? NULL : p->root[user->results[0].id];
+}
+
 /* The one root of all users; NULL when there are several, or when a user is a step. */
 static const hfb_value *common_root(const hfb_partition *p, const hfb_value *value) {
   const hfb_value *common = NULL;
   for (int u = 0; u < hfb_users_count(&p->users, value); u++) {
     const hfb_node *user = hfb_users_at(&p->users, value, u);
-    if (user->result_count == 1 && p->users.use_counts[user->results[0].id] == 0) continue; /* dead */
-    const hfb_value *root = hfb_is_step(user) ? NULL : p->root[user->results[0].id];
+    if (is_dead(p, user)) continue;
+    const hfb_value *root = root_of_user(p, user);
     if (!root || (common && common != root)) return NULL;
     common = root;
   }
@@ -344,9 +353,9 @@ static bool find_first_reader(const hfb_partition *p, const hfb_value *value, in
   if (depth > DEEPEST) return false;
   for (int u = 0; u < hfb_users_count(&p->users, value); u++) {
     const hfb_node *user = hfb_users_at(&p->users, value, u);
-    if (user->result_count == 1 && p->users.use_counts[user->results[0].id] == 0) continue; /* dead */
-    const hfb_value *root = hfb_is_step(user) ? NULL : p->root[user->results[0].id];
-    if (!root && !hfb_is_step(user)) { /* computed in each of its readers */
+    if (is_dead(p, user)) continue;
+    const hfb_value *root = root_of_user(p, user);
+    if (!root && !hfb_is_step(user)) {
       if (!find_first_reader(p, &user->results[0], depth + 1, first)) return false;
       continue;
     }
@@ -356,15 +365,20 @@ static bool find_first_reader(const hfb_partition *p, const hfb_value *value, in
   return true;
 }
 
+/* A loop stores beside its root what has the root's shape. */
+static bool may_store_beside(const hfb_partition *p, const hfb_value *value, const hfb_value *root) {
+  return !p->no_extra[value->id] && !p->is_score[root->id] && !p->tile[root->id] && !hfb_is_step(root->node) &&
+         hfb_shape_equal(&root->shape, &value->shape);
+}
+
 /* The loop that needs a value of several readers first and can store it for the others; NULL: none. */
 static const hfb_value *storing_reader(const hfb_partition *p, const hfb_value *value) {
   first_reader first = {.node = p->graph->node_count};
-  if (p->forced[value->id] || p->no_extra[value->id] || hfb_users_escapes(&p->users, value)) return NULL;
+  if (p->forced[value->id] || hfb_users_escapes(&p->users, value)) return NULL;
   if (!find_first_reader(p, value, 0, &first) || !first.root) return NULL;
   const int root = first.root->id;
-  const bool fits = !p->tile[root] && !p->reduce[root] && !p->has_extras[root] && !p->is_update[root] &&
-                    !p->is_score[root] && !hfb_is_step(first.root->node) && first.root->dtype == value->dtype &&
-                    hfb_shape_equal(&first.root->shape, &value->shape);
+  const bool fits = may_store_beside(p, value, first.root) && !p->reduce[root] && !p->has_extras[root] &&
+                    !p->is_update[root] && first.root->dtype == value->dtype;
   return fits ? first.root : NULL;
 }
 
@@ -412,9 +426,7 @@ static bool reduce_fits(hfb_partition *p, const hfb_node *node, const hfb_value 
  * that. */
 static bool fits_as_extra(const hfb_partition *p, const hfb_value *value, const hfb_value *common) {
   return common && hfb_users_escapes(&p->users, value) && class_of(value->node) == HFB_CLASS_ELEMENTWISE &&
-         !p->chains[value->id].is_epilogue && !p->no_extra[value->id] && !p->is_score[common->id] &&
-         !p->tile[common->id] && !hfb_is_step(common->node) && !hfb_is_step(value->node) &&
-         hfb_shape_equal(&common->shape, &value->shape);
+         !p->chains[value->id].is_epilogue && !hfb_is_step(value->node) && may_store_beside(p, value, common);
 }
 
 static void assign_root(hfb_partition *p, const hfb_value *value) {
@@ -508,7 +520,7 @@ void hfb_partition_assign_storage(const hfb_partition *p, hfb_storage *storage) 
       if (!hfb_partition_is_stored(p, value)) continue;
       hfb_storage *s = &storage[value->id];
       choose_strides(p, value, s->strides);
-      s->bytes = hfb_shape_elements(&value->shape) * (int64_t)hfb_dtype_bytes(value->dtype);
+      s->bytes = hfb_value_bytes(value);
       s->kind = HFB_STORAGE_ARENA;
       if (value->node->op == HFB_OP_CONSTANT && is_outside(value))
         s->kind = HFB_STORAGE_CONSTANT, s->index = constants++;
