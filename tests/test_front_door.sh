@@ -3,7 +3,10 @@
 # it builds, what it says when something fails. Reports in TAP.
 set -u
 source_dir=${HFB_SOURCE_DIR:-$(cd "$(dirname "$0")/.." && pwd -P)}
+# shellcheck source=tests/support/tap.sh
+. "$source_dir/tests/support/tap.sh"
 work=$(mktemp -d)
+texts=$work/output
 trap 'rm -rf "$work"' EXIT
 root="$work/a clone"
 bin=$work/bin
@@ -22,21 +25,6 @@ stand_in() {
   rm -f "$bin/$1"
   { printf '#!/bin/sh\n'; cat; } >"$bin/$1"
   chmod +x "$bin/$1"
-}
-
-number=0
-# check NAME CONDITION...: one case.
-check() {
-  number=$((number + 1))
-  name=$1
-  shift
-  if "$@"; then
-    printf 'ok %d - %s\n' "$number" "$name"
-  else
-    printf 'not ok %d - %s\n' "$number" "$name"
-    printf '# status %s, output:\n' "$status"
-    sed 's/^/# /' "$work/output"
-  fi
 }
 
 # front_door ARGUMENTS...: sets $status, leaves the output in $work/output and the calls of stand-ins in $work/calls.

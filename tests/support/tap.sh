@@ -1,7 +1,8 @@
 # Cases of a shell test, reported in TAP. Source this, then check and skip, and plan at the end.
-# The last command's exit code is expected in $status, its texts in the files out and err of the current folder.
+# The last command's exit code is expected in $status, its texts in the files that $texts names.
 number=0
 status=0
+texts='out err'
 
 # check NAME CONDITION...: one case.
 check() {
@@ -12,9 +13,8 @@ check() {
     printf 'ok %d - %s\n' "$number" "$name"
   else
     printf 'not ok %d - %s\n' "$number" "$name"
-    printf '# status %s; out, err:\n' "$status"
-    head -c 2000 out | sed 's/^/# /'
-    head -c 2000 err | sed 's/^/# /'
+    printf '# status %s; %s:\n' "$status" "$texts"
+    for text in $texts; do head -c 2000 "$text" | sed 's/^/# /'; done
   fi
 }
 
